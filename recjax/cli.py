@@ -1,0 +1,280 @@
+"""The command line: recjax train | evaluate | report | data.
+
+  recjax train --gin_file=runs/sasrec_ml1m.gin --workdir=DIR --data_dir=DIR
+  recjax evaluate --workdir=DIR --data_dir=DIR
+  recjax report DIR...
+  recjax data NAME --data_dir=DIR
+
+Any setting of gin is changed with --gin.NAME=VALUE, where NAME is a macro
+such as SEED or a parameter such as Experiment.batch_size. `recjax COMMAND
+--help` lists the flags of a command.
+"""
+
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import jax
+from absl import flags, logging
+
+from recjax import errors, experiment, gin_config
+from recjax.data.prepare import prepare
+from recjax.runs import report
+from recjax.runs.record import RunRecord
+
+GIN_PREFIX = "--gin."
+
+
+def _data_flags(values: flags.FlagValues) -> None:
+  flags.DEFINE_string(
+    "data_dir",
+    os.environ.get("RECJAX_DATA_DIR", "."),
+    "The folder of raw data sets; $RECJAX_DATA_DIR by default.",
+    flag_values=values,
+  )
+  flags.DEFINE_string(
+    "cache_dir",
+    None,
+    "Where prepared data lie; $RECJAX_CACHE_DIR or ~/.cache/recjax by default.",
+    flag_values=values,
+  )
+
+
+def _gin_flags(values: flags.FlagValues) -> None:
+  flags.DEFINE_multi_string(
+    "gin_file",
+    [],
+    "A gin file, as a path or within gin/; may be repeated, the last wins.",
+    flag_values=values,
+  )
+
+
+def _workdir_flag(values: flags.FlagValues) -> None:
+  flags.DEFINE_string(
+    "workdir", None, "The folder of the run record.", flag_values=values
+  )
+
+
+def _process_flags(values: flags.FlagValues) -> None:
+  flags.DEFINE_string(
+    "coordinator",
+    None,
+    "host:port of the first of several processes that train together.",
+    flag_values=values,
+  )
+  for name, help_text in (
+    ("num_processes", "How many processes train together."),
+    ("process_id", "Which of them this is, from 0."),
+    ("num_cpu_devices", "Pretend that the CPU is so many devices."),
+  ):
+    flags.DEFINE_integer(name, None, help_text, flag_values=values)
+
+
+def _parse(
+  command: str, arguments: Sequence[str], *definitions
+) -> tuple[flags.FlagValues, list[str], list[str]]:
+  """Splits arguments into flags, positional arguments and gin bindings."""
+  values = flags.FlagValues()
+  flags.DEFINE_boolean("help", False, "Shows this.", flag_values=values)
+  for define in definitions:
+    define(values)
+  bindings = [
+    a.removeprefix(GIN_PREFIX) for a in arguments if a.startswith(GIN_PREFIX)
+  ]
+  rest = [a for a in arguments if not a.startswith(GIN_PREFIX)]
+  try:
+    positional = values([f"recjax {command}", *rest])[1:]
+  except flags.Error as error:
+    raise errors.ConfigError(
+      f"recjax {command}: {error} See `recjax {command} --help`."
+    ) from error
+  if values["help"].value:
+    print(f"{__doc__}\nFlags of {command}:\n{values.get_help()}")
+    raise SystemExit(0)
+  return values, positional, bindings
+
+
+def _required(values: flags.FlagValues, name: str, command: str) -> str:
+  value = values[name].value
+  if not value:
+    raise errors.ConfigError(f"recjax {command} needs --{name}.")
+  return value
+
+
+def _start_processes(values: flags.FlagValues) -> None:
+  if values["num_cpu_devices"].value:
+    jax.config.update("jax_num_cpu_devices", values["num_cpu_devices"].value)
+  if values["coordinator"].value:
+    jax.distributed.initialize(
+      values["coordinator"].value,
+      values["num_processes"].value,
+      values["process_id"].value,
+    )
+
+
+def _summary(metrics: dict[str, float], intervals: dict, protocol: str) -> str:
+  parts = []
+  for name, value in metrics.items():
+    low, high = intervals.get(name, (None, None))
+    interval = "" if low is None else f" [{low:.4f}, {high:.4f}]"
+    parts.append(f"{name} {value:.4f}{interval}")
+  return f"test {'  '.join(parts)}  protocol {protocol}"
+
+
+def train(arguments: Sequence[str]) -> None:
+  """Trains what a gin file names, or goes on with it."""
+  values, _, bindings = _parse(
+    "train", arguments, _gin_flags, _workdir_flag, _data_flags, _process_flags
+  )
+  workdir = _required(values, "workdir", "train")
+  if not values["gin_file"].value:
+    raise errors.ConfigError(
+      "recjax train needs --gin_file, such as runs/sasrec_planted.gin."
+    )
+  _start_processes(values)
+  config = gin_config.parse(values["gin_file"].value, bindings)
+  settings = gin_config.construct(experiment.Experiment)
+  operative = gin_config.operative_text()
+  config_hash = gin_config.config_hash(operative)
+  record = RunRecord(workdir)
+  if jax.process_index() == 0:
+    record.create_or_resume(config, operative, config_hash)
+    if record.is_finished():
+      result = record.read_result()
+      print(f"{workdir} is finished; nothing to do.")
+      print(_result_line(result))
+      return
+  result = experiment.train(
+    settings,
+    record,
+    values["data_dir"].value,
+    config_hash=config_hash,
+    config_hash_without_seed=gin_config.config_hash(
+      operative, without=("Experiment.seed", "Experiment.name")
+    ),
+    cache_dir=values["cache_dir"].value,
+  )
+  if jax.process_index() == 0:
+    report.print_report([workdir])
+    print(f"record {workdir}")
+    print(_result_line(result))
+
+
+def _result_line(result: dict) -> str:
+  return _summary(
+    result["metrics"], result["intervals"], result["protocol_hash"]
+  )
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+  """Judges the best parameters of a workdir, maybe under another protocol."""
+  values, _, bindings = _parse(
+    "evaluate", arguments, _gin_flags, _workdir_flag, _data_flags
+  )
+  workdir = pathlib.Path(_required(values, "workdir", "evaluate"))
+  RunRecord(workdir).read_config_hash()  # Says so if there is no run.
+  gin_config.parse(
+    [workdir / "config.gin", *values["gin_file"].value], bindings
+  )
+  settings = gin_config.construct(experiment.Experiment)
+  tested = experiment.evaluate(
+    settings, workdir, values["data_dir"].value, values["cache_dir"].value
+  )
+  protocol_hash = tested.protocol.hash()
+  RunRecord(workdir).save_per_user(
+    f"test-{protocol_hash}", user_id=tested.user_id, **tested.per_user
+  )
+  print(f"protocol {tested.protocol.describe()}")
+  print(f"popularity {_summary(tested.floor, {}, protocol_hash)}")
+  print(_summary(tested.metrics, tested.intervals, protocol_hash))
+
+
+def make_report(arguments: Sequence[str]) -> None:
+  """Makes tables and plots from the records of runs."""
+
+  def define(values: flags.FlagValues) -> None:
+    for name, default, help_text in (
+      ("out", "report", "The folder of report.md and report.html."),
+      ("published", None, "published.toml: numbers to stand beside."),
+      ("results", None, "results.json to update from the records."),
+      ("readme", None, "README.md whose table of results is to be renewed."),
+    ):
+      flags.DEFINE_string(name, default, help_text, flag_values=values)
+
+  values, workdirs, _ = _parse("report", arguments, define)
+  if not workdirs:
+    raise errors.ConfigError("recjax report needs one or more workdirs.")
+  report.print_report(workdirs)
+  for path in report.make_report(workdirs, values["out"].value):
+    print(path)
+  if values["published"].value:
+    toml = pathlib.Path(values["published"].value)
+    results = values["results"].value or toml.with_name("results.json")
+    published.publish(toml, workdirs, results, values["readme"].value)
+    print(results)
+
+
+def describe_data(arguments: Sequence[str]) -> None:
+  """Prepares and describes a data set of gin/datasets."""
+
+  def define(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+      "out", None, "The folder of the plots.", flag_values=values
+    )
+
+  values, names, bindings = _parse(
+    "data", arguments, _gin_flags, _data_flags, define
+  )
+  gin_files = [f"datasets/{name}.gin" for name in names]
+  gin_files += values["gin_file"].value
+  if not gin_files:
+    raise errors.ConfigError(
+      "recjax data needs the NAME of a file in gin/datasets, or --gin_file."
+    )
+  gin_config.parse(gin_files, bindings)
+  settings = gin_config.construct(experiment.Experiment)
+  interactions = prepare(
+    settings.source, values["data_dir"].value, values["cache_dir"].value
+  )
+  print("\n".join(describe.describe(interactions).lines()))
+  split = settings.splitter(interactions)
+  print(f"\nsplit {split.name}")
+  print("\n".join(split.leakage.lines()))
+  out = pathlib.Path(values["out"].value or f"data-{interactions.name}")
+  for path in data_plots.plot_data(interactions, out):
+    print(path)
+
+
+COMMANDS = {
+  "train": train,
+  "evaluate": evaluate,
+  "report": make_report,
+  "data": describe_data,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs a command; returns the exit status."""
+  arguments = list(sys.argv[1:] if arguments is None else arguments)
+  logging.set_verbosity(logging.WARNING)
+  if not arguments or arguments[0] in ("-h", "--help", "help"):
+    print(__doc__)
+    return 0
+  command = arguments[0]
+  try:
+    errors.check_choice("the command of recjax", command, COMMANDS)
+    COMMANDS[command](arguments[1:])
+  except (
+    errors.ConfigError,
+    errors.DataError,
+    errors.RunError,
+    OSError,
+  ) as error:
+    print(f"recjax: {error}", file=sys.stderr)
+    return 1
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,1 @@
+"""Config as plain values, without gin."""

@@ -1,0 +1,1 @@
+"""Sources of interactions: one module a kind of data set."""

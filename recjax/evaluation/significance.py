@@ -1,0 +1,168 @@
+"""How sure a number is, and whether two runs differ: per-user statistics."""
+
+import dataclasses
+
+import numpy as np
+import scipy.stats
+from jaxtyping import Float
+
+from recjax.errors import DataError, check_choice, check_range
+
+TESTS = ("permutation", "t", "wilcoxon")
+
+
+def bootstrap_interval(
+  values: Float[np.ndarray, " user"],
+  *,
+  confidence: float = 0.95,
+  num_resamples: int = 1000,
+  seed: int = 0,
+) -> tuple[float, float]:
+  """The percentile bootstrap interval of the mean over users.
+
+  Args:
+    values: one a user.
+    confidence: the share of resampled means inside the interval.
+    num_resamples: how often the users are drawn anew.
+    seed: of the draws; the same values and seed give the same interval.
+
+  Returns:
+    The lower and the upper end.
+
+  Raises:
+    ConfigError: an option is out of range.
+
+  References:
+    Bradley Efron. Better Bootstrap Confidence Intervals. JASA 1987.
+  """
+  return bootstrap_intervals(
+    values[None, :],
+    confidence=confidence,
+    num_resamples=num_resamples,
+    seed=seed,
+  )[0]
+
+
+def bootstrap_intervals(
+  values: Float[np.ndarray, "metric user"],
+  *,
+  confidence: float = 0.95,
+  num_resamples: int = 1000,
+  seed: int = 0,
+) -> list[tuple[float, float]]:
+  """`bootstrap_interval` of several metrics of the same users.
+
+  Args:
+    values: one row a metric.
+    confidence: the share of resampled means inside the interval.
+    num_resamples: how often the users are drawn anew.
+    seed: of the draws.
+
+  Returns:
+    The lower and the upper end, for each metric.
+
+  Raises:
+    ConfigError: an option is out of range.
+  """
+  check_range("confidence", confidence, 0.0, 1.0)
+  check_range("num_resamples", num_resamples, 1, integer=True)
+  if values.shape[1] < 2:
+    return [(float(row.mean()), float(row.mean())) for row in values]
+  result = scipy.stats.bootstrap(
+    (values.astype(np.float64),),
+    np.mean,
+    n_resamples=num_resamples,
+    confidence_level=confidence,
+    method="percentile",
+    vectorized=True,
+    axis=-1,
+    # One batch of resampled values stays at about 16 MiB.
+    batch=max(1, 2**21 // values.size),
+    rng=np.random.default_rng(seed),
+  )
+  low, high = result.confidence_interval
+  return [(float(a), float(b)) for a, b in zip(low, high)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+  """Whether the per-user values of two runs differ.
+
+  Attributes:
+    difference: the mean of a - b over users.
+    interval: its 95% bootstrap interval.
+    p_value: two-sided, of the hypothesis that neither is better.
+    test: "permutation", "t" or "wilcoxon".
+    num_users: how many pairs there are.
+  """
+
+  difference: float
+  interval: tuple[float, float]
+  p_value: float
+  test: str
+  num_users: int
+
+
+def compare(
+  a: Float[np.ndarray, " user"],
+  b: Float[np.ndarray, " user"],
+  *,
+  test: str = "permutation",
+  num_resamples: int = 2000,
+  seed: int = 0,
+) -> Comparison:
+  """A paired test between two runs over the same users in the same order.
+
+  Args:
+    a: the values of one run, one a user.
+    b: those of the other.
+    test: "permutation" flips the signs of the users' differences at random;
+      "t" is Student's paired test; "wilcoxon" the signed-rank test.
+    num_resamples: random flips, and draws for the interval.
+    seed: of both.
+
+  Returns:
+    Difference, interval and p-value.
+
+  Raises:
+    DataError: the runs do not hold values of the same users.
+    ConfigError: an unknown test.
+
+  References:
+    Mark Smucker, James Allan, Ben Carterette. A Comparison of Statistical
+    Significance Tests for Information Retrieval Evaluation. CIKM 2007.
+    https://doi.org/10.1145/1321440.1321528
+  """
+  check_choice("test", test, TESTS)
+  if a.shape != b.shape or not len(a):
+    raise DataError(
+      "a paired comparison needs one value a user from both runs, in the same"
+      f" order; got {len(a)} and {len(b)}."
+    )
+  difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+  if not difference.any():
+    return Comparison(0.0, (0.0, 0.0), 1.0, test, len(a))
+  if test == "permutation":
+    result = scipy.stats.permutation_test(
+      (difference,),
+      np.mean,
+      permutation_type="samples",
+      vectorized=True,
+      n_resamples=num_resamples,
+      batch=max(1, 2**21 // len(a)),
+      rng=np.random.default_rng(seed),
+    )
+  elif test == "t":
+    result = scipy.stats.ttest_rel(a.astype(float), b.astype(float))
+  else:
+    result = scipy.stats.wilcoxon(difference)
+  interval = bootstrap_interval(
+    difference, num_resamples=num_resamples, seed=seed
+  )
+  return Comparison(
+    float(difference.mean()),
+    interval,
+    float(result.pvalue),  # pyright: ignore[reportAttributeAccessIssue]
+    test,
+    len(a),
+  )

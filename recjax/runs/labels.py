@@ -1,0 +1,52 @@
+"""How names and numbers are written in plots, tables and reports."""
+
+import re
+
+_METRICS = {
+  "hit_rate": "HR",
+  "ndcg": "NDCG",
+  "mrr": "MRR",
+  "map": "MAP",
+  "auc": "AUC",
+}
+
+
+def metric_label(name: str) -> str:
+  """The usual spelling of a metric: "hit_rate@10" is "HR@10"."""
+  kind, at, cutoff = name.partition("@")
+  text = _METRICS.get(kind, kind.replace("_", " "))
+  return (text if text[:1].isupper() else text.capitalize()) + at + cutoff
+
+
+def metric_order(name: str) -> tuple[int, int, str]:
+  """Sorts metrics by kind, then by cut-off as a number."""
+  kind, _, cutoff = name.partition("@")
+  kinds = ("ndcg", "hit_rate", "recall", "precision", "mrr", "map")
+  place = kinds.index(kind) if kind in kinds else len(kinds)
+  return place, int(cutoff) if cutoff.isdigit() else -1, name
+
+
+def number(value: float | None) -> str:
+  """Four digits after the point, as the papers have it; a dash for None."""
+  if value is None:
+    return "–"
+  return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def duration(secs: float | None) -> str:
+  """A time one can read: "12 s", "3 min 20 s", "2 h 05 min"."""
+  if secs is None:
+    return "–"
+  if secs < 1:
+    return f"{secs:.1f} s"
+  whole = round(secs)
+  if whole < 60:
+    return f"{whole} s"
+  if whole < 3600:
+    return f"{whole // 60} min {whole % 60:02d} s"
+  return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def short_device(text: str) -> str:
+  """A device text without what stands in parentheses."""
+  return re.sub(r"\s*\([^()]*(\([^()]*\)[^()]*)*\)", "", text).strip()

@@ -1,0 +1,243 @@
+"""Next-item prediction: packed sequences in, a sum of losses out.
+
+The loss is a *sum* over targets together with their number, and not a mean:
+micro-batches then add up to exactly the gradient of the whole batch.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from recjax.data.sequences import PackedRows, pack
+from recjax.embeddings.tables import TableSpec, init_table, lookup
+from recjax.errors import check_choice, check_range
+from recjax.losses.pairwise import bpr_loss
+from recjax.losses.pointwise import binary_cross_entropy_loss, gbce_loss
+from recjax.losses.softmax import full_softmax_loss, sampled_softmax_loss
+from recjax.models.sasrec import ITEM, SASRec
+from recjax.tasks.objectives import (
+  BPR,
+  GBCE,
+  BinaryCrossEntropy,
+  FullSoftmax,
+  Objective,
+  SampledSoftmax,
+)
+from recjax.types import Batch, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class NextItem:
+  """A sequence model trained to score the item that comes next.
+
+  Attributes:
+    model: turns item rows into hidden states.
+    objective: the loss and its negatives.
+    num_items: ids run from 1 to it.
+    positions: "from_end" or "from_start", see `data.sequences.pack`.
+    micro_rows: packed rows whose gradient is formed at a time. Small ones
+      stay in the cache of a CPU; the losses do not depend on it, but the
+      random draws do.
+    data_shards: devices along the mesh axis "data".
+  """
+
+  model: SASRec
+  objective: Objective
+  num_items: int
+  positions: str = "from_end"
+  micro_rows: int = 16
+  data_shards: int = 1
+
+  def __post_init__(self):
+    check_choice(
+      "NextItem.positions", self.positions, ("from_end", "from_start")
+    )
+    check_range("NextItem.micro_rows", self.micro_rows, 1, integer=True)
+    check_range("NextItem.num_items", self.num_items, 2, integer=True)
+
+  @property
+  def table(self) -> TableSpec:
+    """The item table."""
+    model = self.model
+    return TableSpec(
+      self.num_items + 1, model.dim, model.initializer, model.init_stddev
+    )
+
+  def init(self, key: Key[Array, ""]) -> Params:
+    """Draws all parameters: {"model": ..., "tables": {"item": ...}}."""
+    model_key, table_key = jax.random.split(key)
+    ids = jnp.zeros((1, self.model.max_len), jnp.int32)
+    rows = {ITEM: jnp.zeros((*ids.shape, self.model.dim))}
+    variables = self.model.init(model_key, rows, ids, ids)
+    tables = {"item": init_table(self.table, table_key)}
+    return {"model": variables["params"], "tables": tables}
+
+  def constants(
+    self, counts: Float[np.ndarray, " vocab"]
+  ) -> dict[str, Int[np.ndarray, " vocab"]]:
+    """Arrays that every step reads: the popularity, if negatives use it."""
+    negatives = getattr(self.objective, "negatives", None)
+    if negatives is None or negatives.distribution == "uniform":
+      return {}
+    return {"tickets": negatives.cumulative_tickets(counts)}
+
+  def micro_batches(self, batch: Batch) -> tuple[PackedRows, Int[Array, ""]]:
+    """Packs a batch into micro-batches of `micro_rows` rows.
+
+    Args:
+      batch: "window" [batch, len + 1], "length", "row" and "offset" [batch],
+        and "num_rows" [].
+
+    Returns:
+      Arrays [micro, micro_rows, len], and how many leading micro-batches
+      hold anything at all.
+    """
+    num_micro = -(-batch["window"].shape[0] // self.micro_rows)
+    rows = pack(
+      batch["window"],
+      batch["length"],
+      batch["row"],
+      batch["offset"],
+      num_rows=num_micro * self.micro_rows,
+      positions=self.positions,
+    )
+    split = lambda x: x.reshape(num_micro, self.micro_rows, x.shape[-1])
+    live = (batch["num_rows"] + self.micro_rows - 1) // self.micro_rows
+    return jax.tree.map(split, rows), live
+
+  def loss(
+    self,
+    params: Params,
+    rows: PackedRows,
+    constants: Any,
+    key: Key[Array, ""],
+    *,
+    deterministic: bool = False,
+  ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The sum of the losses of a micro-batch, and how many targets it has.
+
+    Args:
+      params: of `init`.
+      rows: packed rows.
+      constants: of `constants`.
+      key: for negatives and dropout.
+      deterministic: no dropout.
+
+    Returns:
+      Sum of the loss over the targets, and the number of targets.
+    """
+    negative_key, dropout_key = jax.random.split(key)
+    where = rows.segment_id > 0
+    ids = {ITEM: rows.item_id}
+    if not isinstance(self.objective, FullSoftmax):
+      ids["target"] = rows.target_id
+      ids["negative"] = self.objective.negatives.draw_for_rows(
+        negative_key,
+        rows.item_id,
+        rows.target_id,
+        rows.segment_id,
+        num_items=self.num_items,
+        tickets=constants.get("tickets"),
+      )
+    table = params["tables"]["item"]
+    embeddings = lookup(table, ids)
+    hidden = self.model.apply(
+      {"params": params["model"]},
+      {ITEM: embeddings[ITEM]},
+      rows.position,
+      rows.segment_id,
+      deterministic=deterministic,
+      rngs={"dropout": dropout_key},
+    )["hidden"]
+    if isinstance(self.objective, FullSoftmax):
+      total = self._full_softmax(hidden, table, rows.target_id, where)
+    else:
+      total = jnp.sum(
+        self._sampled_loss(hidden, embeddings, ids, where, constants)
+      )
+    return total, jnp.sum(where).astype(jnp.float32)
+
+  def _full_softmax(self, hidden, table, target_id, where):
+    group = lambda x: x.reshape(self.data_shards, -1, *x.shape[2:])
+    hidden, target_id, where = map(group, (hidden, target_id, where))
+    # Over several devices one chunk: its gradient is summed only once.
+    chunk = min(self.objective.chunk, hidden.shape[1])
+    chunk = hidden.shape[1] if self.data_shards > 1 else chunk
+    return full_softmax_loss(
+      hidden, table, target_id, where, num_items=self.num_items, chunk=chunk
+    )
+
+  def _sampled_loss(self, hidden, embeddings, ids, where, constants):
+    objective = self.objective
+    positive = jnp.einsum("rld,rld->rl", hidden, embeddings["target"])
+    subscripts = "rld,rlkd->rlk"
+    if embeddings["negative"].shape[1] != hidden.shape[1]:
+      subscripts = "rld,rmkd->rlk"  # One set for the whole row.
+    negative = jnp.einsum(subscripts, hidden, embeddings["negative"])
+    match objective:
+      case BinaryCrossEntropy():
+        return binary_cross_entropy_loss(positive, negative, where)
+      case BPR():
+        return bpr_loss(positive, negative, where)
+      case GBCE():
+        return gbce_loss(
+          positive,
+          negative,
+          where,
+          num_items=self.num_items,
+          calibration=objective.calibration,
+        )
+      case SampledSoftmax():
+        return sampled_softmax_loss(
+          positive,
+          negative,
+          ids["negative"] == ids["target"][..., None],
+          self._log_expected_count(ids["negative"], negative, constants),
+          where,
+        )
+    raise AssertionError(objective)
+
+  def _log_expected_count(self, negative_id, negative, constants):
+    if not self.objective.log_q:
+      return None
+    sampling = self.objective.negatives
+    log_q = sampling.log_probability(
+      negative_id,
+      num_items=self.num_items,
+      tickets=constants.get("tickets"),
+    )
+    log_count = log_q + np.log(sampling.num).astype(np.float32)
+    return jnp.broadcast_to(log_count, negative.shape)
+
+  def encode(self, params: Params, batch: Batch) -> Float[Array, "batch dim"]:
+    """The state after the last item of each history: the query of a user.
+
+    Args:
+      params: of `init`.
+      batch: as for `micro_batches`; the last item of a window is its last
+        input, and targets are not read.
+
+    Returns:
+      One query a sequence; its dot product with an item's row is the score.
+    """
+    micro, live = self.micro_batches(batch)
+    shape = (*micro.item_id.shape, self.model.dim)
+
+    def body(index, out):
+      rows = jax.tree.map(lambda x: x[index], micro)
+      hidden = self.model.apply(
+        {"params": params["model"]},
+        lookup(params["tables"]["item"], {ITEM: rows.item_id}),
+        rows.position,
+        rows.segment_id,
+      )["hidden"]
+      return out.at[index].set(hidden)
+
+    states = jax.lax.fori_loop(0, live, body, jnp.zeros(shape))
+    states = states.reshape(-1, *shape[2:])
+    last = jnp.maximum(batch["offset"] + batch["length"] - 1, 0)
+    return states[batch["row"], last]

@@ -1,0 +1,320 @@
+"""The training loop, to be read from top to bottom."""
+
+import dataclasses
+import functools
+import math
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from recjax import files
+from recjax.data.batches import SequenceBatches
+from recjax.errors import ConfigError, RunError, check_choice, check_range
+from recjax.progress import progress_bar
+from recjax.tasks.next_item import NextItem
+from recjax.train.checkpoint import Checkpoints
+from recjax.train.events import EventWriter
+from recjax.train.feeds import DeviceFeed, Feed, GrainFeed
+from recjax.train.mesh import MeshConfig, make_mesh
+from recjax.train.optimizer import Optimizer
+from recjax.train.state import (
+  init_state,
+  leaf_names,
+  state_shardings,
+  to_host,
+)
+from recjax.train.step import make_step
+from recjax.types import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+  """How long to train, and what is done on the way.
+
+  Attributes:
+    num_epochs: the most epochs; one visits every training sequence once.
+    eval_every_epochs: validation after so many epochs; may be a fraction.
+    select: validation metric whose highest value picks the parameters.
+    patience: evaluations without a new best after which training stops; 0
+      never stops early.
+    log_every_steps: the loss is logged as its mean over so many steps.
+    checkpoint_every_steps: and besides at every evaluation.
+    feed: "device" holds the data in device memory and takes many steps a
+      dispatch; "grain" reads it on the host; "auto" takes the first where
+      one process holds at most `device_feed_bytes`.
+    device_feed_bytes: see `feed`.
+    steps_per_dispatch: of the device feed.
+  """
+
+  num_epochs: int = 100
+  eval_every_epochs: float = 1.0
+  select: str = "ndcg@10"
+  patience: int = 10
+  log_every_steps: int = 50
+  checkpoint_every_steps: int = 500
+  feed: str = "auto"
+  device_feed_bytes: int = 2**30
+  steps_per_dispatch: int = 50
+
+  def __post_init__(self):
+    for name in (
+      "num_epochs",
+      "log_every_steps",
+      "checkpoint_every_steps",
+      "steps_per_dispatch",
+    ):
+      check_range(f"TrainConfig.{name}", getattr(self, name), 1, integer=True)
+    check_range("TrainConfig.patience", self.patience, 0, integer=True)
+    check_range("TrainConfig.eval_every_epochs", self.eval_every_epochs, 1e-6)
+    check_choice("TrainConfig.feed", self.feed, ("auto", "device", "grain"))
+
+
+@dataclasses.dataclass
+class _Progress:
+  """What the loop remembers; saved with every checkpoint."""
+
+  step: int = 0
+  best_value: float = -math.inf
+  best_step: int = 0
+  evals_since_best: int = 0
+  stopped: bool = False
+  wall_secs: float = 0.0
+  losses: list[float] = dataclasses.field(default_factory=list)
+  feed: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+  """What training gives.
+
+  Attributes:
+    params: of the best validation, on the host.
+    best_step: the step they were at.
+    best_value: their validation metric.
+    num_steps: steps taken in all.
+    wall_secs: time spent in training and validation, over all restarts.
+  """
+
+  params: Params
+  best_step: int
+  best_value: float
+  num_steps: int
+  wall_secs: float
+
+
+def fit(
+  task: NextItem,
+  batches: SequenceBatches,
+  optimizer: Optimizer,
+  config: TrainConfig,
+  mesh_config: MeshConfig,
+  *,
+  seed: int,
+  counts: Float[np.ndarray, " vocab"],
+  workdir: files.PathLike,
+  validate: Callable[[Params], dict[str, float]],
+  log: Callable[[int, dict[str, float]], None],
+  on_resume: Callable[[int], None],
+) -> FitResult:
+  """Trains until the epochs or the patience end; goes on where it stopped.
+
+  Args:
+    task: module, loss and negatives.
+    batches: training sequences in their order.
+    optimizer: optax by parameter path.
+    config: how long, how often.
+    mesh_config: the devices.
+    seed: of parameters, dropout and negatives.
+    counts: training count of every item id.
+    workdir: holds "checkpoints", "best" and the TensorBoard files.
+    validate: host parameters -> validation metrics.
+    log: is told the step and its scalars, each step once.
+    on_resume: is told the step training goes on from: what was logged after
+      it will be logged again.
+
+  Returns:
+    The parameters of the best validation.
+
+  Raises:
+    ConfigError: settings that do not fit each other.
+    RunError: the loss or a gradient is not finite.
+  """
+  # ---- Devices, state, step ----------------------------------------------
+  mesh = make_mesh(mesh_config)
+  _check_divides(task, batches, mesh.shape["data"])
+  init_key, base_key = jax.random.split(jax.random.key(seed))
+  transformation = optimizer.build(jax.eval_shape(task.init, init_key))
+  init = functools.partial(init_state, task, transformation)
+  shapes = jax.eval_shape(init, init_key)
+  shardings = state_shardings(shapes, mesh)
+  step = make_step(task, transformation, mesh)
+  num_steps = config.num_epochs * batches.steps_per_epoch
+  feed = _make_feed(
+    config,
+    batches,
+    num_steps,
+    step=step,
+    shardings=shardings,
+    mesh=mesh,
+    constants=task.constants(counts),
+    base_key=base_key,
+  )
+  parameter_names = leaf_names(shapes.params)
+
+  # ---- Go on from the last checkpoint ------------------------------------
+  workdir = pathlib.Path(workdir)
+  checkpoints = Checkpoints(workdir / "checkpoints", keep=2)
+  best_checkpoints = Checkpoints(workdir / "best", keep=2)
+  template = jax.tree.map(
+    lambda shape, sharding: jax.ShapeDtypeStruct(
+      shape.shape, shape.dtype, sharding=sharding
+    ),
+    shapes,
+    shardings,
+  )
+  restored = checkpoints.restore(template)
+  if restored is None:
+    state = jax.jit(init, out_shardings=shardings)(init_key)
+    progress = _Progress()
+  else:
+    state, saved = restored
+    progress = _Progress(**saved)
+    feed.seek(progress.step, progress.feed)
+  on_resume(progress.step)
+  events = EventWriter(workdir / "tensorboard", purge_step=progress.step + 1)
+
+  # ---- Train -------------------------------------------------------------
+  eval_every = max(1, round(config.eval_every_epochs * batches.steps_per_epoch))
+  periods = (
+    config.log_every_steps,
+    config.checkpoint_every_steps,
+    eval_every,
+    batches.steps_per_epoch,
+  )
+  start_secs = time.monotonic() - progress.wall_secs
+  with progress_bar(
+    "training", num_steps, unit="steps", done=progress.step
+  ) as bar:
+    while progress.step < num_steps and not progress.stopped:
+      # Up to the next step at which anything else is to be done.
+      now = progress.step
+      stop = min(num_steps, *((now // p + 1) * p for p in periods))
+      state, metrics = feed.run(state, now, stop - now)
+      _check_finite(metrics, now, parameter_names)
+      progress.step = stop
+      progress.losses.extend(float(x) for x in metrics["loss"])
+      progress.wall_secs = time.monotonic() - start_secs
+      is_eval = stop % eval_every == 0 or stop == num_steps
+      is_log = stop % config.log_every_steps == 0 or is_eval
+
+      scalars: dict[str, float] = {}
+      if is_log:
+        scalars["loss"] = float(np.mean(np.float64(progress.losses)))
+        scalars["gradient_norm"] = float(
+          np.linalg.norm(np.float64(metrics["gradient_norms"][-1]))
+        )
+        progress.losses = []
+      if is_eval:
+        values = validate(to_host(state.params))
+        if config.select not in values:
+          check_choice("TrainConfig.select", config.select, values)
+        scalars |= {f"validation/{name}": v for name, v in values.items()}
+        progress.evals_since_best += 1
+        if values[config.select] > progress.best_value:
+          progress.best_value = values[config.select]
+          progress.best_step = stop
+          progress.evals_since_best = 0
+          best_checkpoints.save(
+            stop, state.params, {"step": stop, "value": progress.best_value}
+          )
+        if config.patience and progress.evals_since_best >= config.patience:
+          progress.stopped = True
+      if scalars:
+        log(stop, scalars)
+        events.write(stop, scalars | _speed(progress))
+      if is_eval or stop % config.checkpoint_every_steps == 0:
+        progress.wall_secs = time.monotonic() - start_secs
+        progress.feed = feed.position()
+        checkpoints.save(stop, state, dataclasses.asdict(progress))
+      bar.advance(stop - now, _note(scalars, progress, config))
+
+  # ---- The best parameters -----------------------------------------------
+  best = best_checkpoints.restore(template.params)
+  if best is None:
+    raise RunError(
+      f"no validation gave a number for {config.select!r}: nothing to keep."
+    )
+  params = to_host(best[0])
+  for closing in (events, checkpoints, best_checkpoints):
+    closing.close()
+  return FitResult(
+    params,
+    progress.best_step,
+    progress.best_value,
+    progress.step,
+    progress.wall_secs,
+  )
+
+
+def _make_feed(
+  config: TrainConfig, batches: SequenceBatches, num_steps: int, **parts: Any
+) -> Feed:
+  size_bytes = batches.sequences.values.nbytes
+  fits = size_bytes <= config.device_feed_bytes and jax.process_count() == 1
+  if config.feed == "device" or (config.feed == "auto" and fits):
+    if jax.process_count() > 1:
+      raise ConfigError("feed='device' is for one process; use feed='grain'.")
+    return DeviceFeed(
+      batches=batches, steps_per_dispatch=config.steps_per_dispatch, **parts
+    )
+  return GrainFeed(batches=batches, num_steps=num_steps, **parts)
+
+
+def _check_divides(
+  task: NextItem, batches: SequenceBatches, data_shards: int
+) -> None:
+  for name, value in (
+    ("micro_rows", task.micro_rows),
+    ("batch_size", batches.batch_size),
+  ):
+    if value % data_shards:
+      raise ConfigError(
+        f"{name} must be a multiple of the {data_shards} devices of the mesh"
+        f" axis 'data'; got {value}."
+      )
+
+
+def _check_finite(
+  metrics: dict[str, np.ndarray], first_step: int, names: list[str]
+) -> None:
+  """Raises RunError at the first step whose loss or gradient is not finite."""
+  norms = metrics["gradient_norms"]
+  bad = ~np.isfinite(metrics["loss"]) | ~np.isfinite(norms).all(axis=1)
+  if not bad.any():
+    return
+  index = int(np.argmax(bad))
+  where = [n for n, norm in zip(names, norms[index]) if not np.isfinite(norm)]
+  raise RunError(
+    f"step {first_step + index + 1}: the loss is {metrics['loss'][index]} and"
+    f" the gradient is not finite in {', '.join(where) or 'no parameter'}."
+    " The last checkpoint is from before. Try a lower learning rate,"
+    " Optimizer.clip_norm, or float32."
+  )
+
+
+def _speed(progress: _Progress) -> dict[str, float]:
+  return {"steps_per_sec": progress.step / max(progress.wall_secs, 1e-9)}
+
+
+def _note(
+  scalars: dict[str, float], progress: _Progress, config: TrainConfig
+) -> str:
+  loss = f"loss {scalars['loss']:.4f} " if "loss" in scalars else ""
+  if progress.best_step == 0:
+    return loss
+  return f"{loss}best {config.select} {progress.best_value:.4f}"

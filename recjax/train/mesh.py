@@ -1,0 +1,44 @@
+"""The mesh of devices a run is laid out on."""
+
+import dataclasses
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from recjax.errors import ConfigError, check_range
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+  """Devices along each axis.
+
+  Attributes:
+    data: devices that share a batch; 0 takes all that "model" leaves.
+    model: devices that share the rows of the tables.
+  """
+
+  data: int = 1
+  model: int = 1
+
+  def __post_init__(self):
+    check_range("MeshConfig.data", self.data, 0, integer=True)
+    check_range("MeshConfig.model", self.model, 1, integer=True)
+
+
+def make_mesh(config: MeshConfig) -> Mesh:
+  """A mesh with the axes "data" and "model" over the first devices.
+
+  Raises:
+    ConfigError: there are fewer devices than the mesh needs.
+  """
+  devices = jax.devices()
+  data = config.data or len(devices) // config.model
+  needed = data * config.model
+  if not 1 <= needed <= len(devices):
+    raise ConfigError(
+      f"a mesh of data={data} and model={config.model} needs {needed or 1}"
+      f" devices; there are {len(devices)} ({devices[0].platform})."
+    )
+  grid = np.array(devices[:needed]).reshape(data, config.model)
+  return Mesh(grid, ("data", "model"))

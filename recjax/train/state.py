@@ -1,0 +1,110 @@
+"""What a step changes, and how it is laid out over a mesh."""
+
+import re
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax import struct
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Int, Key
+
+from recjax.errors import ConfigError
+from recjax.tasks.next_item import NextItem
+from recjax.types import Params
+
+TABLE_RULES = ((r"tables/", PartitionSpec("model", None)),)
+"""Tables lie row-wise over the axis "model"; all else is replicated."""
+
+
+@struct.dataclass
+class TrainState:
+  """Everything a step reads and writes.
+
+  Attributes:
+    step: how many steps were taken.
+    params: of the task.
+    opt_state: of optax; its moments follow the layout of the parameters.
+  """
+
+  step: Int[Array, ""]
+  params: Params
+  opt_state: Any
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+  """A key path as text, such as "tables/item"."""
+  return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def leaf_names(tree: Any) -> list[str]:
+  """The paths of the leaves of a tree, in the order of its leaves."""
+  return [path_name(path) for path, _ in jax.tree.leaves_with_path(tree)]
+
+
+def init_state(
+  task: NextItem,
+  optimizer: optax.GradientTransformation,
+  key: Key[Array, ""],
+) -> TrainState:
+  """The state before the first step; a pure function of the key."""
+  params = task.init(key)
+  return TrainState(
+    step=jax.numpy.zeros((), jax.numpy.int32),
+    params=params,
+    opt_state=optimizer.init(params),
+  )
+
+
+def state_shardings(
+  state: Any,
+  mesh: Mesh,
+  rules: tuple[tuple[str, PartitionSpec], ...] = TABLE_RULES,
+) -> Any:
+  """The sharding of every leaf: of the first rule whose pattern is found.
+
+  Args:
+    state: arrays or their shapes; moments are found by the path of their
+      parameter, which theirs contains.
+    mesh: with the axes of the rules.
+    rules: pattern of a path -> partition; leaves of no rule are replicated.
+
+  Returns:
+    A tree of NamedSharding.
+
+  Raises:
+    ConfigError: a mesh axis does not divide what it shall partition.
+  """
+
+  def sharding(path, leaf):
+    name = path_name(path)
+    for pattern, spec in rules:
+      if re.search(pattern, name) and leaf.ndim == len(spec):
+        _check_divides(name, leaf.shape, spec, mesh)
+        return NamedSharding(mesh, spec)
+    return NamedSharding(mesh, PartitionSpec())
+
+  return jax.tree.map_with_path(sharding, state)
+
+
+def _check_divides(name, shape, spec, mesh):
+  for size, axis in zip(shape, spec, strict=True):
+    if axis is not None and size % mesh.shape[axis]:
+      raise ConfigError(
+        f"{name} has {size} rows, which the {mesh.shape[axis]} devices of the"
+        f" mesh axis {axis!r} do not divide."
+      )
+
+
+def to_host(tree: Any) -> Any:
+  """A NumPy copy of a tree, gathered from wherever its shards lie."""
+
+  def gather(leaf):
+    if leaf.is_fully_addressable:
+      return np.asarray(leaf)
+    replicated = NamedSharding(leaf.sharding.mesh, PartitionSpec())
+    whole = jax.jit(lambda x: x, out_shardings=replicated)(leaf)
+    return np.asarray(whole.addressable_data(0))
+
+  return jax.tree.map(gather, tree)

@@ -1,0 +1,21 @@
+"""Settings and fixtures of all tests."""
+
+import os
+import pathlib
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> pathlib.Path:
+  """The folder of real data sets; without it the test is skipped."""
+  folder = os.environ.get("RECJAX_DATA_DIR", "")
+  if not folder:
+    pytest.skip("RECJAX_DATA_DIR is not set: no real data on this machine")
+  return pathlib.Path(folder)
