@@ -19,6 +19,7 @@ from recjax import files
 from recjax.data.batches import SequenceBatches, history_batches
 from recjax.data.eval_set import EvalSet, make_eval_set
 from recjax.data.interactions import Interactions
+from recjax.data.negatives import item_counts
 from recjax.data.planted_truth import bayes_optimal
 from recjax.data.prepare import Source, prepare
 from recjax.data.ragged import Ragged
@@ -40,13 +41,6 @@ from recjax.train.loop import FitResult, TrainConfig, fit
 from recjax.train.mesh import MeshConfig
 from recjax.train.optimizer import Optimizer
 from recjax.types import Params
-
-
-def item_counts(interactions, rows):
-  return np.bincount(
-    interactions.item_id[rows], minlength=interactions.num_items + 1
-  ).astype(np.float64)
-
 
 ENCODE_BATCH = 256
 """Histories encoded at a time; a matter of speed alone."""
@@ -274,7 +268,9 @@ def train(
     record.save_per_user("test", user_id=tested.user_id, **tested.per_user)
     record.plots_dir.mkdir(exist_ok=True)
     plots.plot_training(
-      record.read_metrics(), record.plots_dir / "training.png"
+      record.read_metrics(),
+      record.plots_dir / "training.png",
+      best_step=fitted.best_step,
     )
     plots.plot_test(result, record.plots_dir / "test.png")
     record.write_result(result)

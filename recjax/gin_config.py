@@ -25,7 +25,7 @@ import io
 import pathlib
 import re
 import tokenize
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gin
@@ -194,8 +194,12 @@ def _explained(error: Exception) -> Exception:
 
 def _read(text: str) -> dict[values.Key, Any]:
   """The bindings of a text that gin wrote, under full dotted names."""
+  return {key: value for key, value, _ in _read_lines(text)}
+
+
+def _read_lines(text: str) -> Iterator[tuple[values.Key, Any, str]]:
+  """Key and value of each binding under full names, and its line as it is."""
   prefixes: dict[str, str] = {}
-  bound = {}
 
   def full(selector: str) -> str:
     first, dot, rest = selector.partition(".")
@@ -212,8 +216,9 @@ def _read(text: str) -> dict[values.Key, Any]:
         prefixes[statement.name] = statement.prefix
       case values.Binding():
         key = statement.key(full(statement.selector))
-        bound[key] = values.map_references(statement.value, resolve)
-  return bound
+        value = values.map_references(statement.value, resolve)
+        spelled = values.write_key(statement.key(statement.selector))
+        yield key, value, f"{spelled} = {statement.value!r}"
 
 
 def _split_bindings() -> tuple[set[values.Key], set[values.Key]]:
@@ -251,10 +256,9 @@ def operative_text() -> str:
   if not later:
     return text
   whole = gin.config_str()
-  bound = _read(whole)
   imports = re.findall(r"^(?:import|from) .*$", whole, re.MULTILINE)
   new = [line for line in imports if line not in text.splitlines()]
-  lines = [f"{values.write_key(k)} = {bound[k]!r}" for k in sorted(later)]
+  lines = [line for key, _, line in _read_lines(whole) if key in later]
   return "\n".join((text, "# Bound for later calls:", *new, *lines)) + "\n"
 
 

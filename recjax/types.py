@@ -26,3 +26,6 @@ Batch = Mapping[str, jax.Array]
 """A flat dict of named arrays; padding is marked by a mask or by id 0."""
 Params = Any
 """A pytree of arrays: {"model": Linen parameters, "tables": {name: table}}."""
+
+ITEM = "item_id"
+"""The feature under which a sequence model finds the rows of its items."""

@@ -223,9 +223,7 @@ def test_bindings_of_a_class_called_later_count_as_used(root, parts):
   ]
   write(root, "runs/rate.gin", "include 'runs/base.gin'\nRATE = 0.25\n")
   experiment = make(root, parts, "runs/rate.gin", flags=flags)
-  assert "fixture_models.parts.linear_decay.rate = %RATE" in (
-    gin_config.operative_text()
-  )
+  assert "\nparts.linear_decay.rate = %RATE" in gin_config.operative_text()
   before = gin_config.config_hash(gin_config.operative_text())
   assert experiment.optimizer() == 0.05
   flags[0] = "RATE=0.75"
@@ -243,6 +241,19 @@ def test_scopes(root, parts):
   message = refusal(root, parts, flags=flags + hidden)
   assert "nothing uses" in message
   assert "--gin.Adam.learning_rate: fixture_models.parts.Adam" in message
+
+
+def test_the_text_is_one_that_people_read(root, parts):
+  text = gin_config.parse(["runs/base.gin"], ["Tower.hidden_dims=(2,)"], [root])
+  lines = [line for line in text.splitlines() if line and line[0] != "#"]
+  assert lines == [
+    "from __gin__ import dynamic_registration",
+    "from fixture_models import parts",
+    "BATCH_SIZE = 64",
+    "parts.Experiment.batch_size = %BATCH_SIZE",
+    "parts.Experiment.model = @parts.Tower()",
+    "parts.Tower.hidden_dims = (2,)",
+  ]
 
 
 # --- The hash --------------------------------------------------------------

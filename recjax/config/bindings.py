@@ -122,13 +122,39 @@ class Bindings:
       values.inline(value, self.values)
 
   def text(self) -> str:
-    """One gin text that says it all, with full names."""
-    lines = [
-      f"from __gin__ import {DYNAMIC_REGISTRATION.split('.')[1]}",
-      *(f"import {module}" for module in sorted(self._modules)),
-      *(f"{values.write_key(k)} = {v!r}" for k, v in self.values.items()),
-    ]
+    """One gin text that says it all."""
+    modules = {self._module_of(target) for target in self._targets}
+    aliases: dict[str, str] = {}
+    lines = [f"from __gin__ import {DYNAMIC_REGISTRATION.split('.')[1]}"]
+    for module in sorted(modules):
+      parent, _, stem = module.rpartition(".")
+      taken = (*aliases.values(), "gin")
+      alias = module.replace(".", "_") if stem in taken else stem
+      aliases[module] = alias
+      start = f"from {parent} import {stem}" if parent else f"import {stem}"
+      lines.append(start if alias == stem else f"{start} as {alias}")
+
+    def short(target: str) -> str:
+      if target in _BUILTINS:
+        return target
+      module = self._module_of(target)
+      return aliases[module] + target.removeprefix(module)
+
+    def shorten(reference: values.Reference) -> values.Reference:
+      if reference.kind == "%":
+        return reference
+      return dataclasses.replace(reference, target=short(reference.target))
+
+    for (scope, selector, parameter), value in self.values.items():
+      name = short(selector) if parameter else selector
+      key = values.write_key((scope, name, parameter))
+      lines.append(f"{key} = {values.map_references(value, shorten)!r}")
     return "\n".join(lines) + "\n"
+
+  def _module_of(self, target: str) -> str:
+    """The imported module that a class or function is reached from."""
+    found = [m for m in self._modules if target.startswith(f"{m}.")]
+    return max(found, key=len)
 
   def _check_not_undone(
     self,

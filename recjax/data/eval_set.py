@@ -1,17 +1,14 @@
 """What is asked of a model at evaluation: histories and their targets."""
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int
 
 from recjax.data.interactions import Interactions
 from recjax.data.ragged import Ragged
+from recjax.data.split import Split
 from recjax.errors import DataError, check_choice
-
-if TYPE_CHECKING:
-  from recjax.data.splits import Split
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,7 +44,7 @@ class EvalSet:
 
 
 def make_eval_set(
-  interactions: Interactions, split: "Split", part: str
+  interactions: Interactions, split: Split, part: str
 ) -> EvalSet:
   """Gathers histories and targets of the validation or the test part.
 
@@ -86,8 +83,8 @@ def make_eval_set(
 
 def _context_before(
   interactions: Interactions,
-  split: "Split",
-  target_rows: Int[np.ndarray, " row"],
+  split: Split,
+  target_rows: Int[np.ndarray, " target"],
 ) -> Int[np.ndarray, " row"]:
   """The context rows of each user that precede the user's first target."""
   first = np.full(interactions.num_users + 1, len(interactions))

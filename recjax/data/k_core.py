@@ -43,6 +43,13 @@ def k_core(
       f" min_user_count={min_user_count} and min_item_count={min_item_count};"
       " lower them. See `recjax data` for what other counts leave."
     )
+  return _renumbered(interactions, keep)
+
+
+def _renumbered(
+  interactions: Interactions, keep: Bool[np.ndarray, " row"]
+) -> Interactions:
+  """The rows to keep, with dense ids."""
   table = interactions.table.filter(pa.array(keep))
   num_kept, features = {}, {}
   for column, count, old in (

@@ -6,6 +6,26 @@ Each check counts events (or pairs) and comes to a verdict:
   none     it was looked for and is not there
   unknown  the data can not tell, or nobody said
   note     no leak, but worth knowing
+
+The checks:
+
+  two_parts: events that stand in more than one part.
+  time_order: held-out events that happened before the last training event,
+    so that a model is trained on a time it is not asked about yet.
+  future_training: pairs of a training and a held-out event in which the
+    training event is later; the share is how much of training lies in the
+    future of a held-out event, in the mean.
+  own_history: held-out events whose item the user had taken before: in
+    training, or for test also in validation. Protocols that filter the items
+    seen can never rank these targets.
+  cold_items: held-out events whose item does not occur in training. No leak;
+    an id-based model can only guess them.
+  vocabulary: ids that are known only because held-out rows were looked at.
+  popularity: held-out rows among those that popularity was counted on.
+  negatives_drawable: test positives that a sampler may draw as negatives of
+    their own user. A sampler that excludes them in training knows the test
+    set; one that draws them in an evaluation ranks a right answer as wrong.
+  negatives_drawn: sampled negatives that are test positives of their user.
 """
 
 import dataclasses
@@ -15,9 +35,9 @@ import numpy as np
 from jaxtyping import Int
 
 from recjax.data.interactions import Interactions
-from recjax.errors import DataError
 
-Rows = Int[np.ndarray, " row"]
+# One axis; the parts of a split have different lengths.
+Rows = Int[np.ndarray, " _"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,26 +118,7 @@ def leakage_report(
   negatives: tuple[Int[np.ndarray, " batch"], Int[np.ndarray, "batch cand"]]
   | None = None,
 ) -> LeakageReport:
-  """Looks for what a model should not know.
-
-  The checks:
-    two_parts: events that stand in more than one part.
-    time_order: held-out events that happened before the last training event,
-      so that a model is trained on a time it is not asked about yet.
-    future_training: pairs of a training and a held-out event in which the
-      training event is later; the share is how much of training lies in the
-      future of a held-out event, in the mean.
-    own_history: held-out events whose item the user had taken before: in
-      training, or for test also in validation. Protocols that filter the
-      items seen can never rank these targets.
-    cold_items: held-out events whose item does not occur in training. No
-      leak; an id-based model can only guess them.
-    vocabulary: ids that are known only because held-out rows were looked at.
-    popularity: held-out rows among those that popularity was counted on.
-    negatives_drawable: test positives that a sampler may draw as negatives of
-      their own user. A sampler that excludes them in training knows the test
-      set; one that draws them in an evaluation ranks a right answer as wrong.
-    negatives_drawn: sampled negatives that are test positives of their user.
+  """Looks for what a model should not know; see the module for the checks.
 
   Args:
     interactions: the data.
@@ -143,22 +144,7 @@ def leakage_report(
   held_out = np.concatenate([validation, test])
   findings.append(_vocabulary(interactions, train, vocabulary_rows))
   findings.append(_popularity(held_out, popularity_rows))
-  if sampler_excluded_rows is None:
-    text = "nobody said which items the sampler of negatives leaves out"
-    findings.append(
-      Finding("negatives_drawable", "test", "unknown", None, len(test), text)
-    )
-  else:
-    count = drawable_positives(interactions, test, sampler_excluded_rows)
-    findings.append(
-      _counted(
-        "negatives_drawable",
-        "test",
-        count,
-        len(test),
-        "{} of {} test positives may be drawn as negatives of their user",
-      )
-    )
+  findings.append(_drawable(interactions, test, sampler_excluded_rows))
   if negatives is not None:
     count = positives_among_negatives(interactions, test, *negatives)
     findings.append(
@@ -202,14 +188,10 @@ def positives_among_negatives(
     user_id: a user a list.
     negatives: the list of each; 0 is padding.
   """
-  if len(user_id) != len(negatives):
-    raise DataError(
-      f"{len(user_id)} users, but {len(negatives)} lists of negatives."
-    )
-  drawn = user_id[:, None].astype(np.int64) * (interactions.num_items + 1)
-  return int(
-    np.isin(drawn + negatives, _pairs(interactions, positive_rows)).sum()
-  )
+  width = interactions.num_items + 1
+  drawn = user_id[:, None].astype(np.int64) * width + negatives
+  hits = np.isin(drawn, _pairs(interactions, positive_rows))
+  return int((hits & (negatives >= 0) & (negatives < width)).sum())
 
 
 def _pairs(interactions: Interactions, rows: Rows) -> np.ndarray:
@@ -330,6 +312,22 @@ def _vocabulary(
     int(only_held_out.sum()),
     int(fitted.sum()),
     "{} of {} item ids were given out because of held-out events alone",
+  )
+
+
+def _drawable(
+  interactions: Interactions, test: Rows, excluded: Rows | None
+) -> Finding:
+  check = "negatives_drawable"
+  if excluded is None:
+    text = "nobody said which items the sampler of negatives leaves out"
+    return Finding(check, "test", "unknown", None, len(test), text)
+  return _counted(
+    check,
+    "test",
+    drawable_positives(interactions, test, excluded),
+    len(test),
+    "{} of {} test positives may be drawn as negatives of their user",
   )
 
 

@@ -8,8 +8,8 @@ the clusters a and b of the last two items and on the type,
     + lag_share B[b, c]),    A_z = (1 - type_share) A_0 + type_share D_z,
 
 the rows of A_0, B and D_z drawn from a Dirichlet distribution of total weight
-`concentration` (small values make few successors likely; before two items
-were taken, B's row is uniform). Inside a cluster an item is drawn by a Zipf
+`concentration` (small values make few successors likely); while there is no a
+or b yet, its row is uniform. Inside a cluster an item is drawn by a Zipf
 law w, and nobody takes an item twice, so that leaving out the items seen is
 part of the process. For an item i that is not in the history h,
 
@@ -67,8 +67,8 @@ class PlantedProcess:
   num_user_types: int = 4
   zipf_exponent: float = 1.2
   concentration: float = 0.3
-  type_share: float = 0.15
-  lag_share: float = 0.3
+  type_share: float = 0.1
+  lag_share: float = 0.25
   noise: float = 0.05
   seed: int = 0
 
@@ -109,14 +109,14 @@ class PlantedProcess:
     return _sealed(flat)
 
   @functools.cached_property
-  def from_last(self) -> Float[np.ndarray, "type state cluster"]:
-    """A: row a follows cluster a, row 0 stands for no item yet."""
+  def successors(self) -> Float[np.ndarray, "type state cluster"]:
+    """A: row a tells what follows cluster a; row 0 stands for no item yet."""
     shared, own = self._chains(1, 1), self._chains(2, self.num_user_types)
     return _sealed((1 - self.type_share) * shared + self.type_share * own)
 
   @functools.cached_property
-  def from_last_but_one(self) -> Float[np.ndarray, "state cluster"]:
-    """B: row b follows cluster b, row 0 stands for fewer than two items."""
+  def lagged_successors(self) -> Float[np.ndarray, "state cluster"]:
+    """B: row b tells what follows cluster b at one item's distance."""
     return _sealed(self._chains(3, 1)[0])
 
   def _chains(self, stream: int, num: int) -> np.ndarray:
@@ -162,16 +162,16 @@ class PlantedProcess:
       states: the clusters (a, b) of the last item and of the one before it; 0
         where there is none.
     """
-    return self._mixed(self.from_last[types, states[:, 0]], states)
-
-  def _mixed(self, from_last: np.ndarray, states: np.ndarray) -> np.ndarray:
-    lagged = self.from_last_but_one[states[:, 1]]
-    mixed = (1 - self.lag_share) * from_last + self.lag_share * lagged
-    return self.noise / self.num_clusters + (1 - self.noise) * mixed
+    return self._mixed(self.successors[types, states[:, 0]], states)
 
   def _next_cluster_of_types(self, states: np.ndarray) -> np.ndarray:
-    """[type, user, cluster]."""
-    return self._mixed(self.from_last[:, states[:, 0]], states)
+    """P_z(c | a, b) of all types: [type, user, cluster]."""
+    return self._mixed(self.successors[:, states[:, 0]], states)
+
+  def _mixed(self, successors: np.ndarray, states: np.ndarray) -> np.ndarray:
+    lagged = self.lagged_successors[states[:, 1]]
+    mixed = (1 - self.lag_share) * successors + self.lag_share * lagged
+    return self.noise / self.num_clusters + (1 - self.noise) * mixed
 
   # -- Drawing -------------------------------------------------------------
 
@@ -279,8 +279,8 @@ class PlantedProcess:
         f"histories must hold ids in 1..{self.num_items}; found"
         f" {values.min()}..{values.max()}. Were they drawn from this process?"
       )
-    key = histories.row_ids * (self.num_items + 1) + values
-    if len(np.unique(key)) < len(key):
+    key = np.sort(histories.row_ids * (self.num_items + 1) + values)
+    if np.any(np.diff(key) == 0):
       raise DataError(
         "nobody takes an item twice in the planted process, yet a history"
         " holds one twice. Were the histories drawn from it?"

@@ -5,20 +5,20 @@ import dataclasses
 import fcntl
 import hashlib
 import json
-import logging
 import os
 import pathlib
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
+
+from absl import logging
 
 import recjax
 from recjax import files
 from recjax.data.interactions import Interactions
 from recjax.errors import DataError
-
-_logger = logging.getLogger(__name__)
 
 # Raise it when a source reads the same bytes into something else.
 _CACHE_FORMAT = 1
@@ -80,6 +80,9 @@ def prepare(
   with _lock(entry.with_suffix(".lock")):
     found = _load_entry(entry)
     if found is None:
+      # Nobody else writes this entry now: these are of killed processes.
+      for remains in entry.parent.glob(f".writing-{entry.name}-*"):
+        shutil.rmtree(remains, ignore_errors=True)
       source.read(data_dir).save(entry)
       found = Interactions.load(entry)
   return found
@@ -91,7 +94,7 @@ def _load_entry(entry: pathlib.Path) -> Interactions | None:
   try:
     return Interactions.load(entry)
   except DataError as error:
-    _logger.warning("prepared data is rebuilt: %s", error)
+    logging.warning("prepared data is rebuilt: %s", error)
     return None
 
 

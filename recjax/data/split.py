@@ -10,7 +10,8 @@ from recjax.data.interactions import Interactions
 from recjax.data.leakage import LeakageReport, leakage_report
 from recjax.errors import DataError
 
-Rows = Int[np.ndarray, " row"]
+# One axis; the parts of a split have different lengths.
+Rows = Int[np.ndarray, " _"]
 TRAIN, VALIDATION, TEST = 0, 1, 2
 PARTS = ("train", "validation", "test")
 

@@ -28,7 +28,8 @@ LAYOUTS = ("pairs", "user_lines", "rows", "gsasrec")
 _PARTS = ("train", "validation", "test")
 _ROLL = np.uint64(0x9E3779B97F4A7C15)
 
-Rows = Int[np.ndarray, " row"]
+# One axis; the parts of a split have different lengths.
+Rows = Int[np.ndarray, " _"]
 
 
 def read_parts(
@@ -127,7 +128,8 @@ def _ids(
   """Ids of recjax for the ids of a file."""
   column = pa.array(texts, pa.binary()).cast(pa.string())
   if table is not None:
-    found = pc.index_in(column, value_set=table["raw_id"])
+    known = pc.SetLookupOptions(table["raw_id"].combine_chunks())
+    found = pc.call_function("index_in", [column], known)
     ids = pc.fill_null(found, -1).to_numpy(zero_copy_only=False) + 1
   else:
     try:
@@ -259,9 +261,15 @@ def _read_gsasrec(
     first, _ = _find(interactions, whole, path / "input.txt")
     shown.append(_spread(first, inputs.lengths))
     rows[part] = np.sort(_spread(first + inputs.lengths, outputs.lengths))
-  context = np.unique(np.concatenate(shown))
+  for part, path in paths.items():
+    if np.any(np.diff(rows[part]) == 0):
+      raise DataError(f"{path}: two lines are the same user's.")
+  # Marks, as np.unique and its like take seconds for a million rows.
+  left = np.zeros(len(interactions), bool)
+  left[np.concatenate(shown)] = True
   for part in ("train", "validation"):
-    context = np.setdiff1d(context, rows.get(part, shown[0]))
+    left[rows.get(part, shown[0])] = False
+  context = np.flatnonzero(left)
   return rows | {"context": context}
 
 
@@ -296,11 +304,11 @@ def _find(
   right = np.searchsorted(keys, wanted, side="right", sorter=order)
   last_row = order[np.minimum(left, len(order) - 1)]
   # Line k as user k, where that user has so many events and the same hash.
-  users = np.minimum(np.arange(1, len(lines) + 1), interactions.num_users)
+  number = np.arange(1, len(lines) + 1)
+  users = np.minimum(number, interactions.num_users)
   same = offsets[users] + lines.lengths - 1
-  fits = (lines.lengths <= histories.lengths[users - 1]) & (
-    keys[np.minimum(same, len(keys) - 1)] == wanted
-  )
+  fits = (number == users) & (lines.lengths <= histories.lengths[users - 1])
+  fits &= keys[np.minimum(same, len(keys) - 1)] == wanted
   last_row = np.where(fits, same, last_row)
   bad = (lines.lengths == 0) | (right == left) | ((right > left + 1) & ~fits)
   first = last_row - lines.lengths + 1

@@ -23,7 +23,11 @@ from recjax.data.interactions import Interactions
 _CHUNK = 100_000
 
 
-class RecjaxInteractions(tfds.core.GeneratorBasedBuilder):
+# TFDS shall find these sets by their files: without its data a builder can not
+# be made from its name, so it stays out of the registry.
+class RecjaxInteractions(
+  tfds.core.GeneratorBasedBuilder, skip_registration=True
+):
   """Interactions as a TFDS set, one record a row, in the order of the rows.
 
   Features: `user_id` and `item_id` (the raw ids where they are known), and

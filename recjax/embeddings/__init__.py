@@ -1,0 +1,1 @@
+"""Embedding tables: what they are and how rows are read."""

@@ -40,7 +40,9 @@ class TableSpec:
   def __post_init__(self):
     check_range("TableSpec.num_ids", self.num_ids, 1, integer=True)
     check_range("TableSpec.dim", self.dim, 1, integer=True)
-    check_choice("TableSpec.initializer", self.initializer, ("glorot_uniform", "normal"))
+    check_choice(
+      "TableSpec.initializer", self.initializer, ("glorot_uniform", "normal")
+    )
     check_range("TableSpec.init_stddev", self.init_stddev, 0.0)
 
   @property

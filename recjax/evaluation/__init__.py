@@ -1,0 +1,1 @@
+"""Protocols, ranking of the catalogue, and metrics with intervals."""

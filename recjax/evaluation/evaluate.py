@@ -199,7 +199,7 @@ def _seen(users: EvalSet, exclude_seen: str, num_items: int) -> Ragged:
 
 def _make_ask(
   queries: Num[Array, "user *rest"] | Num[np.ndarray, "user *rest"] | Queries,
-  chosen: Int[np.ndarray, " user"],
+  chosen: Int[np.ndarray, " chosen"],
 ) -> Queries:
   if callable(queries):
     return lambda rows: queries(chosen[rows])

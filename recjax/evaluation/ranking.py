@@ -9,6 +9,7 @@ very same instruction as all others, so that equal items tie exactly; a dot
 product on its own would round differently.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -20,11 +21,12 @@ from jaxtyping import Array, Bool, Int, Num
 from recjax.data.ragged import Ragged
 from recjax.errors import check_range
 from recjax.metrics.ranks import Ranks, ranks_from_counts
-from recjax.retrieval.scorers import Scorer
+from recjax.retrieval.scorers import Scorer, scorer_kind
 
 Queries = Callable[[np.ndarray], Num[Array, "batch *rest"]]
 # The counts of a block share an int32: 16 bits of it each.
 _MAX_ITEM_BLOCK = 16384
+_SKIP_CHUNK = 256
 
 
 class RankedTargets(NamedTuple):
@@ -49,53 +51,45 @@ class _Plan(NamedTuple):
   Attributes:
     target_ids: blocks of the distinct targets, which come before all items.
     position: where, in these blocks laid end to end, each target stands.
-    skip_row, skip_column: entries of each block that do not count for a user.
-    skip_slot: the target for which they do not, -1 for all of them.
+    skips: scores that do not count, block by block: the user, the column,
+      and the target for which they do not count, -1 for all of them.
+    skip_offsets: where the skips of each block start; one more for the end.
   """
 
   target_ids: Int[Array, "block cand"]
   position: Int[Array, "batch item"]
-  skip_row: Int[Array, "block skip"]
-  skip_column: Int[Array, "block skip"]
-  skip_slot: Int[Array, "block skip"]
+  skips: Int[Array, "3 skip"]
+  skip_offsets: Int[Array, " block_plus_one"]
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames="kind")
 def _count_in_blocks(
   scorer: Scorer,
   queries: Num[Array, "batch *rest"],
   where: Bool[Array, "batch item"],
   plan: _Plan,
   num_items: Int[Array, ""],
+  *,
+  kind: tuple[type, ...],
 ) -> tuple[Ranks, Bool[Array, " batch"]]:
+  del kind
   num_first, width = plan.target_ids.shape
-  slots = jnp.arange(plan.position.shape[1])[None, :]
   users = jnp.arange(plan.position.shape[0])[:, None]
 
-  def step(carry: tuple, block: tuple) -> tuple[tuple, None]:
+  def step(carry: tuple, index: Int[Array, ""]) -> tuple[tuple, None]:
     own, counts = carry
-    index, row, column, slot = block
     counted = index >= num_first
     ids = (index - num_first) * width + jnp.arange(1, width + 1)
     ids = jnp.where(ids <= num_items, ids, 0)
     first = plan.target_ids[jnp.minimum(index, num_first - 1)]
     ids = jnp.where(counted, ids, first)
-    scores = scorer.scores(queries, ids)
+    scores = jax.lax.optimization_barrier(scorer.scores(queries, ids))
     here = plan.position // width == index
     own = jnp.where(here, scores[users, plan.position % width], own)
     one = ((ids > 0) & counted).astype(jnp.int32)
-    above = scores[:, None, :] > own[:, :, None]
-    equal = scores[:, None, :] == own[:, :, None]
-    # Both counts in one pass: the higher half of the integer counts ties.
-    packed = jnp.where(above, 1, jnp.where(equal, 1 << 16, 0))
+    packed = _compare(scores[:, None, :], own[:, :, None])
     packed = jnp.sum(packed * one[None, None, :], -1)
-    skipped, skipper = scores[row, column][:, None], own[row]
-    skip = jnp.where(
-      skipped > skipper, 1, jnp.where(skipped == skipper, 1 << 16, 0)
-    )
-    skip = jnp.where((slot[:, None] < 0) | (slot[:, None] == slots), skip, 0)
-    skip = jnp.where(counted & (column < width)[:, None], skip, 0)
-    packed = packed.at[row].add(-skip)
+    packed = _without_skips(packed, scores, own, plan, index)
     counts = counts + jnp.stack([packed & 0xFFFF, packed >> 16])
     return (own, counts), None
 
@@ -104,21 +98,59 @@ def _count_in_blocks(
     jnp.full(plan.position.shape, jnp.nan, dtype),
     jnp.zeros((2, *plan.position.shape), jnp.int32),
   )
-  index = jnp.arange(plan.skip_row.shape[0])
-  blocks = (index, plan.skip_row, plan.skip_column, plan.skip_slot)
+  blocks = jnp.arange(plan.skip_offsets.shape[0] - 1)
   (own, counts), _ = jax.lax.scan(step, start, blocks)
   ranks = ranks_from_counts(counts[0], counts[1], own, where)
   return ranks, jnp.any(jnp.isnan(own) & where, -1)
 
 
-@jax.jit
+def _compare(
+  scores: Num[Array, "*shape"], own: Num[Array, "*other"]
+) -> Int[Array, "..."]:
+  """1 where a score is above its target's, 2^16 where it is equal.
+
+  The sum of a block then holds both counts, in the two halves of an integer.
+  """
+  return jnp.where(scores > own, 1, jnp.where(scores == own, 1 << 16, 0))
+
+
+def _without_skips(
+  packed: Int[Array, "batch item"],
+  scores: Num[Array, "batch cand"],
+  own: Num[Array, "batch item"],
+  plan: _Plan,
+  index: Int[Array, ""],
+) -> Int[Array, "batch item"]:
+  """Takes the counts of skipped scores back, a chunk of them at a time."""
+  begin, end = plan.skip_offsets[index], plan.skip_offsets[index + 1]
+  lane = jnp.arange(_SKIP_CHUNK)
+
+  def chunk(number: Int[Array, ""], packed: Array) -> Array:
+    start = begin + number * _SKIP_CHUNK
+    rows, columns, slots = jax.lax.dynamic_slice(
+      plan.skips, (0, start), (3, _SKIP_CHUNK)
+    )
+    skip = _compare(scores[rows, columns][:, None], own[rows])
+    every = jnp.arange(packed.shape[1])[None, :]
+    mine = (slots[:, None] < 0) | (slots[:, None] == every)
+    skip = jnp.where(mine & (start + lane < end)[:, None], skip, 0)
+    return packed.at[rows].add(-skip)
+
+  num_chunks = (end - begin + _SKIP_CHUNK - 1) // _SKIP_CHUNK
+  return jax.lax.fori_loop(0, num_chunks, chunk, packed)
+
+
+@functools.partial(jax.jit, static_argnames="kind")
 def _count_candidates(
   scorer: Scorer,
   queries: Num[Array, "batch *rest"],
   targets: Int[Array, "batch item"],
   candidates: Int[Array, "batch cand"],
+  *,
+  kind: tuple[type, ...],
 ) -> tuple[Ranks, Bool[Array, " batch"]]:
   """Ranks among given candidates; the targets rank among each other too."""
+  del kind
   ids = jnp.concatenate([targets, candidates], 1)
   fill = -ids.shape[1] % 64
   ids = jnp.pad(ids, ((0, 0), (0, fill)))
@@ -165,15 +197,21 @@ def rank_in_catalogue(
   width = -(-min(item_block, num_items) // 64) * 64
   skips = _without(seen, targets, num_items)
   blocks = list(_user_blocks(targets, user_block))
-  num_skips = _most_skips(blocks, skips, targets, num_items, width)
-  out = []
+  num_skips = skips.lengths + targets.lengths
+  num_skips = max(int(num_skips[rows].sum()) for rows, _, _ in blocks)
+  out, kind = [], scorer_kind(scorer)
   for rows, size, slots in watch(blocks):
     padded = np.concatenate([rows, np.full(size - len(rows), rows[-1])])
     own = np.zeros((size, slots), np.int32)
     own[: len(rows)] = targets.take(rows).padded(slots)
     plan = _make_plan(own, skips.take(rows), num_items, width, num_skips)
     found = _count_in_blocks(
-      scorer, queries(padded), own > 0, plan, np.int32(num_items)
+      scorer,
+      queries(padded),
+      own > 0,
+      plan,
+      np.int32(num_items),
+      kind=kind,
     )
     out.append(RankedTargets(rows, found[0], own > 0, found[1]))
     _fetch(out, len(out) - 2)
@@ -203,12 +241,14 @@ def rank_among_candidates(
   Returns:
     Groups of users with similar numbers of targets; together all users.
   """
-  out = []
+  out, kind = [], scorer_kind(scorer)
   for rows, size, slots in watch(list(_user_blocks(targets, user_block))):
     padded = np.concatenate([rows, np.full(size - len(rows), rows[-1])])
     own = np.zeros((size, slots), np.int32)
     own[: len(rows)] = targets.take(rows).padded(slots)
-    found = _count_candidates(scorer, queries(padded), own, candidates[padded])
+    found = _count_candidates(
+      scorer, queries(padded), own, candidates[padded], kind=kind
+    )
     out.append(RankedTargets(rows, found[0], own > 0, found[1]))
     _fetch(out, len(out) - 2)
   return _fetch(out, len(out) - 1)
@@ -220,9 +260,9 @@ def _user_blocks(
   """(rows, padded number of rows, padded number of targets) of each block.
 
   Users with similar numbers of targets stand together, so that one with a
-  hundred does not make all others pay.
+  hundred does not make all others pay: 1, up to 4, up to 16, and so on.
   """
-  slots = 1 << np.ceil(np.log2(targets.lengths)).astype(np.int64)
+  slots = 4 ** np.ceil(np.log2(targets.lengths) / 2).astype(np.int64)
   for width in np.unique(slots):
     rows = np.flatnonzero(slots == width)
     size = min(user_block, max(64, _power_of_two(len(rows))))
@@ -243,26 +283,6 @@ def _without(rows: Ragged, gone: Ragged, num_items: int) -> Ragged:
   return Ragged.from_pairs(keys // width, keys % width, len(rows))
 
 
-def _most_skips(
-  blocks: list[tuple[np.ndarray, int, int]],
-  skips: Ragged,
-  targets: Ragged,
-  num_items: int,
-  width: int,
-) -> int:
-  """The most entries that any block of scores skips, rounded up."""
-  block_of_row = np.zeros(len(skips), np.int64)
-  for index, (rows, _, _) in enumerate(blocks):
-    block_of_row[rows] = index
-  num_blocks = -(-num_items // width)
-  pairs = [
-    block_of_row[r.row_ids] * num_blocks + (r.values - 1) // width
-    for r in (skips, targets)
-  ]
-  most = int(np.bincount(np.concatenate(pairs)).max(initial=1))
-  return max(16, _power_of_two(most))
-
-
 def _make_plan(
   own: Int[np.ndarray, "batch item"],
   skips: Ragged,
@@ -273,7 +293,6 @@ def _make_plan(
   """Lays out the blocks of items, and what each user skips in them."""
   distinct = np.unique(own)
   num_first = _power_of_two(-(-len(distinct) // width))
-  num_blocks = num_first + -(-num_items // width)
   ids = np.zeros((num_first, width), np.int32)
   ids.flat[: len(distinct)] = distinct
   # Nobody is ranked above itself, and seen items are above nobody.
@@ -284,15 +303,16 @@ def _make_plan(
   block, column = np.divmod(item.astype(np.int64) - 1, width)
   block += num_first
   order = np.argsort(block, kind="stable")
-  block = block[order]
-  place = np.arange(len(block)) - np.searchsorted(block, block)
-  skip = np.zeros((3, num_blocks, num_skips), np.int32)
-  skip[1] = width
-  skip[:, block, place] = row[order], column[order], slot[order]
+  # A chunk that starts at the last entry must still lie inside.
+  laid = np.zeros((3, _power_of_two(num_skips + _SKIP_CHUNK)), np.int32)
+  laid[:, : len(order)] = row[order], column[order], slot[order]
+  num_blocks = num_first + -(-num_items // width)
+  offsets = np.searchsorted(block[order], np.arange(num_blocks + 1))
   return _Plan(
     ids,
     np.searchsorted(distinct, own).astype(np.int32),
-    *skip,
+    laid,
+    offsets.astype(np.int32),
   )
 
 

@@ -105,7 +105,7 @@ class Comparison:
 
 def compare(
   a: Float[np.ndarray, " user"],
-  b: Float[np.ndarray, " user"],
+  b: Float[np.ndarray, " other"],
   *,
   test: str = "permutation",
   num_resamples: int = 2000,

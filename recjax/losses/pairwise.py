@@ -26,5 +26,8 @@ def bpr_loss(
     Rendle, Freudenthaler, Gantner, Schmidt-Thieme: BPR, UAI 2009,
     https://arxiv.org/abs/1205.2618
   """
+  # Masked before the logarithm: its gradient must not see NaN either.
+  positive = jnp.where(where, positive, 0.0)
+  negative = jnp.where(where[..., None], negative, 0.0)
   loss = jnp.mean(jax.nn.softplus(negative - positive[..., None]), axis=-1)
   return jnp.where(where, loss, 0.0)

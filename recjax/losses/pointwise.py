@@ -28,6 +28,9 @@ def binary_cross_entropy_loss(
     Kang and McAuley, ICDM 2018, equation 6 (one negative a position),
     https://arxiv.org/abs/1808.09781
   """
+  # Masked before the logarithm: its gradient must not see NaN either.
+  positive = jnp.where(where, positive, 0.0)
+  negative = jnp.where(where[..., None], negative, 0.0)
   loss = jax.nn.softplus(-positive) + jnp.sum(jax.nn.softplus(negative), -1)
   return jnp.where(where, loss, 0.0)
 
@@ -59,16 +62,20 @@ def gbce_loss(
     The loss at each position, 0 where masked.
 
   Raises:
-    ConfigError: `calibration` is out of range.
+    ConfigError: `calibration` or `num_items` is out of range.
 
   References:
     Petrov and Macdonald: gSASRec, RecSys 2023, equations 8 to 11,
     https://arxiv.org/abs/2308.07192
   """
+  check_range("gBCE num_items", num_items, 2, integer=True)
   check_range("gBCE calibration t", calibration, 0.0, 1.0)
   num_negatives = negative.shape[-1]
   alpha = num_negatives / (num_items - 1)
   beta = alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
+  # Masked before the logarithm: its gradient must not see NaN either.
+  positive = jnp.where(where, positive, 0.0)
+  negative = jnp.where(where[..., None], negative, 0.0)
   loss = beta * jax.nn.softplus(-positive)
   loss += jnp.sum(jax.nn.softplus(negative), -1)
   return jnp.where(where, loss / (num_negatives + 1), 0.0)

@@ -14,6 +14,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 MASKED = -1e9
+SAFE_LOGIT = 60.0
+"""exp of it, summed over any catalogue, is far from the end of float32."""
 
 
 def full_softmax_loss(
@@ -48,6 +50,8 @@ def full_softmax_loss(
     Klenitskiy and Vasilev: Turning Dross Into Gold Loss, RecSys 2023,
     https://arxiv.org/abs/2309.07602
   """
+  # Masked first: not even NaN at a masked position may reach a gradient.
+  hidden = jnp.where(where[..., None], hidden, 0.0)
   pad = -hidden.shape[1] % chunk
   hidden = jnp.pad(hidden, ((0, 0), (0, pad), (0, 0)))
   target = jnp.pad(target, ((0, 0), (0, pad)))
@@ -56,7 +60,9 @@ def full_softmax_loss(
 
 
 def _chunk_of(array, chunk, index):
-  return lax.dynamic_slice_in_dim(array, index * chunk, chunk, axis=1)
+  """The positions of a chunk, in one axis."""
+  part = lax.dynamic_slice_in_dim(array, index * chunk, chunk, axis=1)
+  return part.reshape(-1, *array.shape[2:])
 
 
 def _num_live_chunks(where, chunk):
@@ -65,57 +71,93 @@ def _num_live_chunks(where, chunk):
   return (jnp.max(ends) + chunk - 1) // chunk
 
 
-def _chunk_loss(num_items, chunk, arrays, table, index):
-  """Loss of one chunk, and what its gradients are made of."""
-  rows, target, live = (_chunk_of(array, chunk, index) for array in arrays)
-  logits = jnp.einsum("gcd,vd->gcv", rows, table)
-  column = lax.broadcasted_iota(jnp.int32, logits.shape, 2)
+def _largest_norm(rows, counts=True):
+  """The largest norm of the rows that count."""
+  squares = jnp.sum(jnp.square(rows), axis=-1)
+  return jnp.sqrt(jnp.max(jnp.where(counts, squares, 0.0)))
+
+
+def _largest_item_norm(num_items, table):
+  row = jnp.arange(table.shape[0])
+  return _largest_norm(table, (row >= 1) & (row <= num_items))
+
+
+def _exponentials(num_items, rows, table, table_norm):
+  """exp(logit - shift), 0 for rows that are no items, and the shift.
+
+  By Cauchy and Schwarz no logit is larger than the product of the norms.
+  Where that can not overflow, the usual shift by the largest logit, a whole
+  pass over the logits, is spared.
+  """
+  logits = rows @ table.T
+  column = lax.broadcasted_iota(jnp.int32, logits.shape, 1)
   is_item = (column >= 1) & (column <= num_items)
-  logits = jnp.where(is_item, logits, MASKED)
-  logits -= jnp.max(logits, axis=-1, keepdims=True)
-  is_target = column == target[..., None]
-  hit = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
-  weights = jnp.exp(logits)
+  shift = lax.cond(
+    _largest_norm(rows) * table_norm <= SAFE_LOGIT,
+    lambda logits: jnp.zeros((logits.shape[0], 1), logits.dtype),
+    lambda logits: jnp.max(
+      jnp.where(is_item, logits, MASKED), axis=-1, keepdims=True
+    ),
+    logits,
+  )
+  return jnp.where(is_item, jnp.exp(logits - shift), 0.0), shift
+
+
+def _chunk_loss(rows, target_rows, live, weights, shift):
+  """The summed loss of a chunk, and its partition functions."""
   partition = jnp.sum(weights, axis=-1)
-  loss = jnp.sum(jnp.where(live, jnp.log(partition) - hit, 0.0))
-  return loss, rows, live, weights, partition, is_target
+  hit = jnp.sum(rows * target_rows, axis=-1)
+  loss = jnp.log(partition) + shift[:, 0] - hit
+  return jnp.sum(jnp.where(live, loss, 0.0)), partition
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _fused(num_items, chunk, hidden, table, target, where):
+  norm = _largest_item_norm(num_items, table)
+
+  def body(index, total):
+    rows, ids, live = (_chunk_of(x, chunk, index) for x in arrays)
+    weights, shift = _exponentials(num_items, rows, table, norm)
+    return total + _chunk_loss(rows, table[ids], live, weights, shift)[0]
+
   arrays = (hidden, target, where)
-  return lax.fori_loop(
-    0,
-    _num_live_chunks(where, chunk),
-    lambda index, total: (
-      total + _chunk_loss(num_items, chunk, arrays, table, index)[0]
-    ),
-    jnp.float32(0.0),
-  )
+  start = jnp.zeros((), hidden.dtype)
+  return lax.fori_loop(0, _num_live_chunks(where, chunk), body, start)
 
 
 def _fused_forward(num_items, chunk, hidden, table, target, where):
-  """Loss and both gradients in one pass: the logits are formed once."""
+  """Loss and both gradients in one pass: the logits are formed once.
+
+  The gradient of the logits, softmax less one-hot, is never formed either:
+  1 / partition scales the small factors of the two products, and the one-hot
+  part is a gather and a scatter.
+  """
+  norm = _largest_item_norm(num_items, table)
   arrays = (hidden, target, where)
 
   def body(index, carry):
     total, grad_hidden, grad_table = carry
-    loss, rows, live, weights, partition, is_target = _chunk_loss(
-      num_items, chunk, arrays, table, index
-    )
-    scale = jnp.where(live, 1.0 / partition, 0.0)[..., None]
-    grad_logits = weights * scale
-    grad_logits -= (is_target & live[..., None]).astype(jnp.float32)
+    rows, ids, live = (_chunk_of(x, chunk, index) for x in arrays)
+    weights, shift = _exponentials(num_items, rows, table, norm)
+    target_rows = table[ids]
+    loss, partition = _chunk_loss(rows, target_rows, live, weights, shift)
+    counts = live[:, None].astype(rows.dtype)
+    scale = jnp.where(live, 1.0 / partition, 0.0)[:, None]
+    grad_rows = (weights @ table) * scale
+    grad_rows -= target_rows * counts
+    grad_table += weights.T @ (rows * scale)
+    grad_table = grad_table.at[ids].add(-rows * counts)
+    grad_rows = grad_rows.reshape(-1, chunk, grad_rows.shape[-1])
     grad_hidden = lax.dynamic_update_slice_in_dim(
-      grad_hidden,
-      jnp.einsum("gcv,vd->gcd", grad_logits, table),
-      index * chunk,
-      axis=1,
+      grad_hidden, grad_rows, index * chunk, axis=1
     )
-    grad_table += jnp.einsum("gcv,gcd->vd", grad_logits, rows)
     return total + loss, grad_hidden, grad_table
 
-  start = (jnp.float32(0.0), jnp.zeros_like(hidden), jnp.zeros_like(table))
+  start = (
+    jnp.zeros((), hidden.dtype),
+    jnp.zeros_like(hidden),
+    jnp.zeros_like(table),
+  )
   total, *gradients = lax.fori_loop(
     0, _num_live_chunks(where, chunk), body, start
   )
@@ -127,8 +169,8 @@ def _fused_backward(num_items, chunk, gradients, cotangent):
   grad_hidden, grad_table = gradients
   no_gradient = np.zeros(grad_hidden.shape[:2], jax.dtypes.float0)
   return (
-    grad_hidden * cotangent,
-    grad_table * cotangent,
+    (grad_hidden * cotangent).astype(grad_hidden.dtype),
+    (grad_table * cotangent).astype(grad_table.dtype),
     no_gradient,
     no_gradient,
   )
@@ -167,6 +209,9 @@ def sampled_softmax_loss(
     Sampling-Bias-Corrected Neural Modeling, RecSys 2019,
     https://doi.org/10.1145/3298689.3346996
   """
+  # Masked before the logarithm: its gradient must not see NaN either.
+  positive = jnp.where(where, positive, 0.0)
+  negative = jnp.where(where[..., None], negative, 0.0)
   if log_expected_count is not None:
     negative = negative - log_expected_count
   negative = jnp.where(is_positive, MASKED, negative)

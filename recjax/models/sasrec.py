@@ -28,12 +28,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from recjax.errors import check_choice, check_range
+from recjax.errors import ConfigError, check_choice, check_range
 from recjax.layers.attention import causal_attention
 from recjax.layers.dropout import Dropout
-
-ITEM = "item_id"
-"""The feature whose rows the model reads."""
+from recjax.types import ITEM
 
 
 class SASRec(nn.Module):
@@ -71,15 +69,17 @@ class SASRec(nn.Module):
       check_range(f"SASRec.{name}", getattr(self, name), 1, integer=True)
     check_range("SASRec.dropout_rate", self.dropout_rate, 0.0, 0.99)
     check_choice("SASRec.norm", self.norm, ("paper", "pre"))
-    check_choice("SASRec.initializer", self.initializer, ("glorot_uniform", "normal"))
+    check_choice(
+      "SASRec.initializer", self.initializer, ("glorot_uniform", "normal")
+    )
     check_choice(
       "SASRec.compute_dtype", self.compute_dtype, ("float32", "bfloat16")
     )
     if self.dim % self.num_heads:
-      check_choice(
-        "SASRec.num_heads",
-        self.num_heads,
-        [n for n in range(1, self.dim + 1) if self.dim % n == 0],
+      heads = [n for n in range(1, self.dim + 1) if self.dim % n == 0]
+      raise ConfigError(
+        f"SASRec.num_heads must divide dim={self.dim}, so be one of"
+        f" {', '.join(map(str, heads))}; got {self.num_heads}."
       )
 
   @nn.compact

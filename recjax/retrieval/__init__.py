@@ -1,0 +1,1 @@
+"""Scorers, and the items of the highest scores."""

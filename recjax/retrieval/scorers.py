@@ -2,10 +2,14 @@
 
 A scorer goes through `jax.jit` as an argument, so that a new set of weights
 does not compile anything anew. One evaluation serves them all.
+
+A jitted function that takes a scorer must also take `scorer_kind(scorer)` as a
+static argument, or one scorer may be run with the code of another.
 """
 
 from typing import Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int, Num
@@ -80,3 +84,26 @@ class PopularityScorer:
     """Scores of each query's own candidates."""
     del queries
     return self.counts[item_ids]
+
+
+def scorer_kind(scorer: Scorer) -> tuple[type, ...]:
+  """The classes that a scorer is made of, as a static argument of `jax.jit`.
+
+  JAX 0.10 holds two tree structures for equal that differ only in the class
+  of a registered dataclass, and `jax.jit` then takes the compiled code of one
+  for the other, at random, where their arrays have equal shapes.
+
+  Args:
+    scorer: any scorer.
+
+  Returns:
+    The class of every inner node.
+  """
+  kinds, todo = [], [jax.tree.structure(scorer)]
+  while todo:
+    node = todo.pop()
+    data = node.node_data()
+    if data is not None:
+      kinds.append(data[0])
+    todo += node.children()
+  return tuple(kinds)

@@ -10,10 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
 from recjax.errors import check_range
-from recjax.retrieval.scorers import Scorer
+from recjax.retrieval.scorers import Scorer, scorer_kind
 
 
-@functools.partial(jax.jit, static_argnames=("k", "num_items", "item_block"))
 def top_k(
   scorer: Scorer,
   queries: Num[Array, "batch *rest"],
@@ -42,6 +41,31 @@ def top_k(
   """
   check_range("k", k, 1, num_items, integer=True)
   check_range("item_block", item_block, 1, integer=True)
+  return _top_k(
+    scorer,
+    queries,
+    excluded,
+    kind=scorer_kind(scorer),
+    k=k,
+    num_items=num_items,
+    item_block=item_block,
+  )
+
+
+@functools.partial(
+  jax.jit, static_argnames=("kind", "k", "num_items", "item_block")
+)
+def _top_k(
+  scorer: Scorer,
+  queries: Num[Array, "batch *rest"],
+  excluded: Int[Array, "batch len"] | None,
+  *,
+  kind: tuple[type, ...],
+  k: int,
+  num_items: int,
+  item_block: int,
+) -> tuple[Float[Array, "batch k"], Int[Array, "batch k"]]:
+  del kind
   width = max(k, -(-min(item_block, num_items) // 64) * 64)
   batch = queries.shape[0]
   users = jnp.arange(batch)[:, None]

@@ -89,12 +89,13 @@ class Group:
   def wall_secs(self) -> float | None:
     """The mean wall time of a run."""
     times = [run.result["wall_secs"] for run in self.runs]
-    return None if None in times else sum(times) / len(times)
+    return None if None in times else float(np.mean(times))
 
   def mean(self, key: str, metric: str) -> float | None:
     """The mean of `result[key][metric]`, such as of "floor"."""
     values = [(r.result.get(key) or {}).get(metric) for r in self.runs]
-    return None if None in values else float(np.mean(values))
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
 
   def estimate(self, metric: str) -> Estimate | None:
     """The test metric over the seeds, or None where a run lacks it."""
@@ -103,7 +104,8 @@ class Group:
       return None
     if len(values) == 1:
       low, high = self.first["intervals"].get(metric) or (None, None)
-      return Estimate(values[0], None, low, high, 1)
+      low, high = (None if end is None else float(end) for end in (low, high))
+      return Estimate(float(values[0]), None, low, high, 1)
     mean, std = float(np.mean(values)), float(np.std(values, ddof=1))
     half = scipy.stats.t.ppf(0.975, len(values) - 1) * std
     half = float(half) / math.sqrt(len(values))

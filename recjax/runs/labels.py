@@ -26,14 +26,14 @@ def metric_order(name: str) -> tuple[int, int, str]:
   return place, int(cutoff) if cutoff.isdigit() else -1, name
 
 
-def number(value: float | None) -> str:
+def number(value: float | int | None) -> str:
   """Four digits after the point, as the papers have it; a dash for None."""
   if value is None:
     return "–"
   return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def duration(secs: float | None) -> str:
+def duration(secs: float | int | None) -> str:
   """A time one can read: "12 s", "3 min 20 s", "2 h 05 min"."""
   if secs is None:
     return "–"

@@ -107,7 +107,7 @@ def _validation_panel(
       steps, values, color=colour, linewidth=1.6, marker=".", label=label
     )
     at_best = values[steps == best_step]
-    if at_best.size:
+    if best_step is not None and at_best.size:
       axes.plot(
         best_step, at_best[-1], "o", color=colour, markersize=8, mec="white"
       )
@@ -140,7 +140,8 @@ def training_figure(
     title: of the figure.
   """
   keys = validation_keys(metrics)
-  figure = _figure(9.6 if keys else 5.2, 3.7)
+  figure = _figure(10.8 if keys else 5.2, 3.7)
+  figure.get_layout_engine().set(wspace=0.05)  # pyright: ignore
   panels = figure.subplots(1, 2 if keys else 1, squeeze=False)[0]
   _loss_panel(panels[0], metrics)
   if keys:

@@ -139,7 +139,7 @@ class RunRecord:
       self._check_same(operative, operative_text, config_hash)
       self._repair_metrics()
       return True
-    for name in ("result.json", "metrics.jsonl", "checkpoints"):
+    for name in ("result.json", "metrics.jsonl", "checkpoints", "best"):
       if (self.workdir / name).exists():
         raise errors.RunError(
           f"{self.workdir} holds {name} but no operative.gin, so it can not "

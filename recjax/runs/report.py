@@ -287,7 +287,8 @@ def print_report(
       columns = (0, 1, 3, *range(start, min(start + fitting, end)))
       console.print(_terminal_table(table, columns))
   for failure in content.failures:
-    console.print(f"{failure.workdir}: {failure.reason}", markup=False)
+    text = f"{failure.workdir}: {failure.reason}"
+    console.print(text, markup=False, soft_wrap=True)
 
 
 def _terminal_table(

@@ -1,0 +1,1 @@
+"""A model, a loss and its labels."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from recjax.errors import check_choice, check_range
+from recjax.errors import ConfigError, DataError, check_choice, check_range
 
 TOTAL = 2**30
 """Popularity is held as shares of so many tickets, exact in int32."""
@@ -23,7 +23,8 @@ class NegativeSampling:
       the training count to the power `alpha`.
     alpha: exponent of "popularity".
     exclude: "sequence" redraws a negative that stands in the user's own
-      window of the training sequence, twice at most; "none" does not look.
+      window of the training sequence, twice at most; "none" does not look,
+      and is needed by `shared`.
     shared: one set of negatives for all positions of a row of the batch,
       instead of one for each position.
   """
@@ -43,6 +44,11 @@ class NegativeSampling:
     )
     check_range("NegativeSampling.alpha", self.alpha, 0.0, 1.0)
     check_choice("NegativeSampling.exclude", self.exclude, ("sequence", "none"))
+    if self.shared and self.exclude != "none":
+      raise ConfigError(
+        "NegativeSampling.exclude must be 'none' with shared=True: one set"
+        f" serves the users of a whole row; got {self.exclude!r}."
+      )
 
   def cumulative_tickets(
     self, counts: Float[np.ndarray, " vocab"]
@@ -54,10 +60,18 @@ class NegativeSampling:
 
     Returns:
       int32 [vocab]: entry i is the number of tickets of the ids up to i.
+
+    Raises:
+      DataError: no item was ever counted.
     """
     weights = np.power(np.maximum(counts.astype(np.float64), 0.0), self.alpha)
     weights = np.where(counts > 0, weights, 0.0)
     weights[0] = 0.0
+    if not weights.any():
+      raise DataError(
+        "no item occurs in the training rows, so none can be drawn by"
+        " popularity; use distribution='uniform'."
+      )
     shares = np.cumsum(weights) / weights.sum()
     return np.round(shares * TOTAL).astype(np.int32)
 
@@ -135,7 +149,7 @@ class NegativeSampling:
       key, shape, num_items=num_items, tickets=tickets
     )
     negative = draw(keys[0])
-    if self.exclude == "none" or self.shared:
+    if self.exclude == "none":
       return negative
     for redraw_key in keys[1:]:
       taken = _in_own_sequence(negative, item_id, target_id, segment_id)

@@ -18,7 +18,6 @@ from recjax.errors import check_choice, check_range
 from recjax.losses.pairwise import bpr_loss
 from recjax.losses.pointwise import binary_cross_entropy_loss, gbce_loss
 from recjax.losses.softmax import full_softmax_loss, sampled_softmax_loss
-from recjax.models.sasrec import ITEM, SASRec
 from recjax.tasks.objectives import (
   BPR,
   GBCE,
@@ -27,7 +26,7 @@ from recjax.tasks.objectives import (
   Objective,
   SampledSoftmax,
 )
-from recjax.types import Batch, Params
+from recjax.types import ITEM, Batch, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +34,8 @@ class NextItem:
   """A sequence model trained to score the item that comes next.
 
   Attributes:
-    model: turns item rows into hidden states.
+    model: a module that turns item rows into hidden states, such as
+      `models.sasrec.SASRec`.
     objective: the loss and its negatives.
     num_items: ids run from 1 to it.
     positions: "from_end" or "from_start", see `data.sequences.pack`.
@@ -45,7 +45,7 @@ class NextItem:
     data_shards: devices along the mesh axis "data".
   """
 
-  model: SASRec
+  model: Any
   objective: Objective
   num_items: int
   positions: str = "from_end"
@@ -223,6 +223,7 @@ class NextItem:
 
     Returns:
       One query a sequence; its dot product with an item's row is the score.
+      That of an empty history is zero: all items score alike.
     """
     micro, live = self.micro_batches(batch)
     shape = (*micro.item_id.shape, self.model.dim)
@@ -240,4 +241,6 @@ class NextItem:
     states = jax.lax.fori_loop(0, live, body, jnp.zeros(shape))
     states = states.reshape(-1, *shape[2:])
     last = jnp.maximum(batch["offset"] + batch["length"] - 1, 0)
-    return states[batch["row"], last]
+    # The plan puts an empty history where another one ends.
+    has_items = (batch["length"] > 0)[:, None]
+    return jnp.where(has_items, states[batch["row"], last], 0.0)

@@ -1,0 +1,1 @@
+"""Mesh, state, step, checkpoint and loop."""

@@ -38,6 +38,7 @@ class TrainConfig:
 
   Attributes:
     num_epochs: the most epochs; one visits every training sequence once.
+    max_steps: the most steps; 0 sets no limit beside `num_epochs`.
     eval_every_epochs: validation after so many epochs; may be a fraction.
     select: validation metric whose highest value picks the parameters.
     patience: evaluations without a new best after which training stops; 0
@@ -52,6 +53,7 @@ class TrainConfig:
   """
 
   num_epochs: int = 100
+  max_steps: int = 0
   eval_every_epochs: float = 1.0
   select: str = "ndcg@10"
   patience: int = 10
@@ -69,6 +71,7 @@ class TrainConfig:
       "steps_per_dispatch",
     ):
       check_range(f"TrainConfig.{name}", getattr(self, name), 1, integer=True)
+    check_range("TrainConfig.max_steps", self.max_steps, 0, integer=True)
     check_range("TrainConfig.patience", self.patience, 0, integer=True)
     check_range("TrainConfig.eval_every_epochs", self.eval_every_epochs, 1e-6)
     check_choice("TrainConfig.feed", self.feed, ("auto", "device", "grain"))
@@ -154,6 +157,8 @@ def fit(
   shardings = state_shardings(shapes, mesh)
   step = make_step(task, transformation, mesh)
   num_steps = config.num_epochs * batches.steps_per_epoch
+  if config.max_steps:
+    num_steps = min(num_steps, config.max_steps)
   feed = _make_feed(
     config,
     batches,

@@ -34,10 +34,10 @@ def make_mesh(config: MeshConfig) -> Mesh:
   """
   devices = jax.devices()
   data = config.data or len(devices) // config.model
-  needed = data * config.model
-  if not 1 <= needed <= len(devices):
+  needed = max(data, 1) * config.model
+  if needed > len(devices):
     raise ConfigError(
-      f"a mesh of data={data} and model={config.model} needs {needed or 1}"
+      f"a mesh of data={config.data} and model={config.model} needs {needed}"
       f" devices; there are {len(devices)} ({devices[0].platform})."
     )
   grid = np.array(devices[:needed]).reshape(data, config.model)

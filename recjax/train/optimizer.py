@@ -52,7 +52,8 @@ class ParamGroup:
     for name in ("learning_rate", "weight_decay", "eps"):
       check_range(f"ParamGroup.{name}", getattr(self, name), 0.0)
     for name in ("b1", "b2"):
-      check_range(f"ParamGroup.{name}", getattr(self, name), 0.0, 1.0)
+      # At 1 Adam divides zero by zero.
+      check_range(f"ParamGroup.{name}", getattr(self, name), 0.0, 0.999999)
     for name in ("warmup_steps", "decay_steps"):
       check_range(f"ParamGroup.{name}", getattr(self, name), 0, integer=True)
     if self.schedule != "constant" and self.decay_steps <= self.warmup_steps:
@@ -61,6 +62,18 @@ class ParamGroup:
         f" schedule={self.schedule!r}; got {self.decay_steps} and"
         f" {self.warmup_steps}."
       )
+    if self.weight_decay and self.optimizer != "adamw":
+      raise ConfigError(
+        "ParamGroup.weight_decay is used by optimizer='adamw' alone; got"
+        f" {self.weight_decay!r} with {self.optimizer!r}."
+      )
+    try:
+      re.compile(self.pattern)
+    except re.error as error:
+      raise ConfigError(
+        "ParamGroup.pattern must be a regular expression; got"
+        f" {self.pattern!r} ({error})."
+      ) from error
 
   def rate(self) -> optax.Schedule:
     """The learning rate as a function of the step."""
@@ -107,6 +120,7 @@ class Optimizer:
   Attributes:
     groups: a parameter belongs to the first group whose pattern it matches.
     clip_norm: the gradient is scaled down to this global norm; 0 is off.
+      Frozen parameters have no part in the norm.
   """
 
   groups: tuple[ParamGroup, ...] = (ParamGroup(),)
@@ -131,12 +145,18 @@ class Optimizer:
           f"no parameter is left for ParamGroup(pattern={group.pattern!r});"
           f" the parameters are {', '.join(names)}."
         )
-    parts = [optax.clip_by_global_norm(self.clip_norm)] * (self.clip_norm > 0)
+    group_of = jax.tree.map_with_path(
+      lambda path, _: groups[path_name(path)], params
+    )
+    parts = []
+    if self.clip_norm > 0:
+      if any(group.frozen for group in self.groups):
+        frozen = jax.tree.map(lambda i: self.groups[i].frozen, group_of)
+        parts.append(optax.masked(optax.set_to_zero(), frozen))
+      parts.append(optax.clip_by_global_norm(self.clip_norm))
     if len(self.groups) == 1:
       return optax.chain(*parts, self.groups[0].transformation())
-    labels = jax.tree.map_with_path(
-      lambda path, _: str(groups[path_name(path)]), params
-    )
+    labels = jax.tree.map(str, group_of)
     by_label = {
       str(index): group.transformation()
       for index, group in enumerate(self.groups)

@@ -56,6 +56,31 @@ def test_names_are_resolved_and_the_last_binding_wins(tmp_path):
   made.check()
 
 
+def test_modules_of_one_name_are_told_apart(tmp_path):
+  made = make(
+    tmp_path,
+    {
+      "a.gin": [
+        values.Import(1, "os.path", "p", "os.path"),
+        values.Import(
+          2, "importlib.resources.abc", "a", "importlib.resources.abc"
+        ),
+        values.Import(3, "collections.abc", "b", "collections.abc"),
+        values.Binding(
+          4, "", "A", "", values.Reference("", "a.Traversable", "@")
+        ),
+        values.Binding(5, "", "B", "", values.Reference("", "b.Sized", "@")),
+      ],
+    },
+  )
+  assert made.text().splitlines()[1:] == [
+    "from collections import abc",
+    "from importlib.resources import abc as importlib_resources_abc",
+    "A = @importlib_resources_abc.Traversable",
+    "B = @abc.Sized",
+  ]
+
+
 def test_an_import_counts_in_its_file_only(tmp_path):
   texts = {
     "a.gin": [

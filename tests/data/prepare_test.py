@@ -163,6 +163,15 @@ def test_an_interrupt_leaves_nothing(tmp_path, log):
   assert len(_entries(cache)) == 1
 
 
+def test_what_a_killed_process_left_is_cleared_away(tmp_path, log):
+  cache = tmp_path / "cache"
+  prepare(Generated(log=str(log)), tmp_path, cache)
+  (entry,) = _entries(cache)
+  entry.rename(entry.parent / f".writing-{entry.name}-abc")
+  prepare(Generated(log=str(log)), tmp_path, cache)
+  assert _entries(cache) == [entry] and _num_reads(log) == 2
+
+
 def test_a_full_disk_leaves_nothing(tmp_path, log, monkeypatch):
   cache = tmp_path / "cache"
 

@@ -104,7 +104,7 @@ def test_names_of_the_numbers():
     ({"metrics": ("ndcg@0",)}, "the cut-off of 'ndcg@0' must lie in"),
     ({"metrics": ()}, "metrics must be a tuple"),
     ({"cutoffs": (0,)}, "a cut-off must lie in"),
-    ({"cutoffs": (10.0,)}, "must be an integer"),
+    ({"cutoffs": (True,)}, "must be an integer"),
     ({"max_users": -1}, "max_users must lie in"),
     ({"recall_denominator": "k"}, "recall_denominator must be one of"),
     ({"ndcg_ideal": "best"}, "ndcg_ideal must be one of"),

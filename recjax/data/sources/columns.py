@@ -1,7 +1,7 @@
 """From raw columns of any type to Interactions: ids, times, duplicates."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import numpy as np
@@ -72,6 +72,17 @@ class ColumnSpec:
     """All raw columns that are read."""
     optional = tuple(name for name in (self.timestamp, self.rating) if name)
     return (self.user, self.item, *optional, *self.context)
+
+
+def as_names(what: str, names: Sequence[str]) -> tuple[str, ...]:
+  """Names as a tuple: gin gives lists, and settings must be hashable.
+
+  Raises:
+    ConfigError: one text stands where several are expected.
+  """
+  if isinstance(names, str):
+    raise ConfigError(f"{what} must be a tuple of names; got {names!r}.")
+  return tuple(names)
 
 
 def make_interactions(

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import io
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,18 @@ from pyarrow import csv as arrow_csv
 from recjax.errors import DataError, nearest
 
 _CANDIDATES = ("\t", ",", ";", "|")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+  """A file and how its text is to be taken apart."""
+
+  path: pathlib.Path
+  delimiter: str
+  header: tuple[str, ...]
+  has_header: bool
+  encoding: str
+  quotes: bool
 
 
 def sniff_delimiter(path: pathlib.Path, encoding: str = "utf-8") -> str:
@@ -45,6 +58,10 @@ def read_delimited(
       row with too many or too few values or with a value of another type;
       the line's number is given.
   """
+  if not path.is_file():
+    raise DataError(f"no such file: {path.absolute()}.")
+  if path.stat().st_size == 0:
+    raise DataError(f"{path} is empty.")
   header = tuple(names) or _header(path, delimiter, encoding, quotes)
   for column in columns:
     if column not in header:
@@ -52,42 +69,20 @@ def read_delimited(
         f"{path} has no column {column!r}; it has {', '.join(header)}."
         f"{nearest(column, header)}"
       )
-
-  def read(newlines: bool) -> pa.Table:
-    return arrow_csv.read_csv(
-      path,
-      read_options=arrow_csv.ReadOptions(
-        column_names=list(header),
-        skip_rows=0 if names else 1,
-        encoding=encoding,
-      ),
-      parse_options=arrow_csv.ParseOptions(
-        delimiter=delimiter,
-        quote_char='"' if quotes else False,
-        newlines_in_values=newlines,
-      ),
-      convert_options=arrow_csv.ConvertOptions(
-        include_columns=list(columns),
-        column_types={key: kind for key, kind in columns.items() if kind},
-      ),
-    )
-
-  explain = lambda: _explain(
-    path, delimiter, columns, header, not names, encoding, quotes
-  )
+  layout = _Layout(path, delimiter, header, not names, encoding, quotes)
   try:
     if quotes and _has_open_quote(path):
       # Arrow would take the rest of the file for one value.
-      explain()
+      _explain(layout, columns)
     try:
-      return read(newlines=False)
+      return _read(layout, columns, newlines=False)
     except pa.ArrowInvalid:
       # A line break inside quotes needs the slower way, which may also fail.
       if not quotes:
         raise
-      return read(newlines=True)
+      return _read(layout, columns, newlines=True)
   except pa.ArrowInvalid as error:
-    explain()
+    _explain(layout, columns)
     raise DataError(f"{path} can not be read: {error}.") from error
   except (OSError, EOFError) as error:
     raise DataError(f"{path} can not be read: {error}.") from error
@@ -116,7 +111,7 @@ def read_fields(
   """Splits every line of a small file at a separator of any length.
 
   Raises:
-    DataError: the file is missing, or a line has another number of fields.
+    DataError: a line has another number of fields.
   """
   fields = []
   with _open_text(path, encoding) as file:
@@ -139,7 +134,7 @@ def _header(
   with _rows(path, delimiter, encoding, quotes) as rows:
     _, header = next(rows, (0, None))
   if header is None:
-    raise DataError(f"{path} is empty.")
+    raise DataError(f"{path} holds nothing but blank lines.")
   for name in header:
     if header.count(name) > 1:
       raise DataError(f"{path} has two columns named {name!r}.")
@@ -147,8 +142,6 @@ def _header(
 
 
 def _open_text(path: pathlib.Path, encoding: str) -> io.TextIOWrapper:
-  if not path.is_file():
-    raise DataError(f"no such file: {path.absolute()}.")
   encoding = "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
   return io.TextIOWrapper(
     pa.input_stream(str(path)),  # pyright: ignore[reportArgumentType]
@@ -195,22 +188,37 @@ def _has_open_quote(path: pathlib.Path) -> bool:
   return count % 2 == 1
 
 
-def _explain(
-  path: pathlib.Path,
-  delimiter: str,
-  columns: dict[str, pa.DataType | None],
-  header: Sequence[str],
-  has_header: bool,
-  encoding: str,
-  quotes: bool,
-) -> None:
+def _read(
+  layout: _Layout, columns: dict[str, pa.DataType | None], newlines: bool
+) -> pa.Table:
+  return arrow_csv.read_csv(
+    layout.path,
+    read_options=arrow_csv.ReadOptions(
+      column_names=list(layout.header),
+      skip_rows=1 if layout.has_header else 0,
+      encoding=layout.encoding,
+    ),
+    parse_options=arrow_csv.ParseOptions(
+      delimiter=layout.delimiter,
+      quote_char='"' if layout.quotes else False,
+      newlines_in_values=newlines,
+    ),
+    convert_options=arrow_csv.ConvertOptions(
+      include_columns=list(columns),
+      column_types={key: kind for key, kind in columns.items() if kind},
+    ),
+  )
+
+
+def _explain(layout: _Layout, columns: dict[str, pa.DataType | None]) -> None:
   """Finds the first bad line and raises; returns if all lines look well."""
+  path, header, delimiter = layout.path, layout.header, layout.delimiter
   checks = [
     (header.index(name), name, _parser(kind)) for name, kind in columns.items()
   ]
-  with _rows(path, delimiter, encoding, quotes) as rows:
+  with _rows(path, delimiter, layout.encoding, layout.quotes) as rows:
     for place, (line, values) in enumerate(rows):
-      if has_header and place == 0:
+      if layout.has_header and place == 0:
         continue
       if len(values) != len(header):
         raise DataError(

@@ -203,19 +203,25 @@ def _read_ratings(
   delimiter: str,
   names: tuple[str, ...],
 ) -> Interactions:
-  table = read_delimited(
-    path,
-    delimiter=delimiter,
-    columns={
-      "user": pa.int64(),
-      "item": pa.int64(),
-      "rating": pa.float64(),
-      "timestamp": pa.int64(),
-    },
-    names=names,
-    encoding="latin-1",
-    quotes=False,
-  )
+  try:
+    table = read_delimited(
+      path,
+      delimiter=delimiter,
+      columns={
+        "user": pa.int64(),
+        "item": pa.int64(),
+        "rating": pa.float64(),
+        "timestamp": pa.int64(),
+      },
+      names=names,
+      encoding="latin-1",
+      quotes=False,
+    )
+  except DataError:
+    if delimiter == ":":
+      # Says it in terms of "::" where a line has too few or too many fields.
+      read_fields(path, "::", 4, "latin-1")
+    raise
 
   def where(row: int) -> str:
     line = line_of_row(

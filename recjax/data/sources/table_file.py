@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,11 @@ from pyarrow import parquet
 
 from recjax.data.interactions import Interactions
 from recjax.data.k_core import k_core
-from recjax.data.sources.columns import ColumnSpec, make_interactions
+from recjax.data.sources.columns import (
+  ColumnSpec,
+  as_names,
+  make_interactions,
+)
 from recjax.data.sources.delimited import (
   line_of_row,
   read_delimited,
@@ -57,13 +62,13 @@ class TableFile:
   item_column: str
   timestamp_column: str = ""
   rating_column: str = ""
-  context_columns: tuple[str, ...] = ()
+  context_columns: Sequence[str] = ()
   name: str = ""
   min_rating: int | float | None = None
   duplicates: str = "error"
   timestamp_unit: str = "s"
   delimiter: str = ""
-  column_names: tuple[str, ...] = ()
+  column_names: Sequence[str] = ()
   text_ids: bool = False
   encoding: str = "utf-8"
   min_user_count: int = 0
@@ -79,9 +84,9 @@ class TableFile:
       )
     check_range("min_user_count", self.min_user_count, 0, integer=True)
     check_range("min_item_count", self.min_item_count, 0, integer=True)
-    # gin gives lists, and a frozen value should be hashable.
     for field in ("context_columns", "column_names"):
-      object.__setattr__(self, field, tuple(getattr(self, field)))
+      names = as_names(field, getattr(self, field))
+      object.__setattr__(self, field, names)
     self._spec()
     if not self.name:
       path = pathlib.PurePath(self.path)
@@ -94,7 +99,7 @@ class TableFile:
       item=self.item_column,
       timestamp=self.timestamp_column,
       rating=self.rating_column,
-      context=self.context_columns,
+      context=tuple(self.context_columns),
       timestamp_unit=self.timestamp_unit,
       min_rating=self.min_rating,
       duplicates=self.duplicates,
@@ -156,8 +161,6 @@ class TableFile:
   def _read_file(self, path: pathlib.Path) -> pa.Table:
     if _kind(path) == ".parquet":
       return _read_parquet(path, self._spec().names)
-    if path.stat().st_size == 0:
-      raise DataError(f"{path} is empty.")
     spec = self._spec()
     ids = pa.dictionary(pa.int32(), pa.string())
     kinds: dict[str, pa.DataType | None] = {

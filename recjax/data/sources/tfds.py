@@ -7,6 +7,7 @@ about ten times as fast as decoding examples one by one.
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,11 @@ import pyarrow as pa
 from recjax import progress
 from recjax.data.interactions import Interactions
 from recjax.data.k_core import k_core
-from recjax.data.sources.columns import ColumnSpec, make_interactions
+from recjax.data.sources.columns import (
+  ColumnSpec,
+  as_names,
+  make_interactions,
+)
 from recjax.errors import ConfigError, DataError, check_range, nearest
 
 _CHUNK = 20_000
@@ -56,7 +61,7 @@ class TfdsSource:
   split: str = "train"
   timestamp_column: str = ""
   rating_column: str = ""
-  context_columns: tuple[str, ...] = ()
+  context_columns: Sequence[str] = ()
   tfds_dir: str = ""
   download: bool = dataclasses.field(
     default=True, metadata={"changes_data": False}
@@ -73,7 +78,8 @@ class TfdsSource:
       raise ConfigError("TfdsSource needs the name of a builder; got ''.")
     check_range("min_user_count", self.min_user_count, 0, integer=True)
     check_range("min_item_count", self.min_item_count, 0, integer=True)
-    object.__setattr__(self, "context_columns", tuple(self.context_columns))
+    context = as_names("context_columns", self.context_columns)
+    object.__setattr__(self, "context_columns", context)
     self._spec()
     if not self.name:
       object.__setattr__(self, "name", self.builder.split(":")[0])
@@ -84,7 +90,7 @@ class TfdsSource:
       item=self.item_column,
       timestamp=self.timestamp_column,
       rating=self.rating_column,
-      context=self.context_columns,
+      context=tuple(self.context_columns),
       timestamp_unit=self.timestamp_unit,
       min_rating=self.min_rating,
       duplicates=self.duplicates,

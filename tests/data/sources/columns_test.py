@@ -1,6 +1,6 @@
 """Raw columns of any type to ids, times and rows that stay."""
 
-import datetime
+from datetime import date, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -94,10 +94,10 @@ def test_a_word_among_integers_may_be_refused():
     (["7.5", "8"], "s", [7, 8]),
     (["1970-01-01 00:01:00", "1970-01-02"], "s", [60, 86400]),
     (["1970-01-01T00:01:00Z", "1970-01-01T01:00:00+01:00"], "s", [60, 0]),
-    ([datetime.date(1970, 1, 2), datetime.date(1969, 12, 31)], "s", [86400, -86400]),
-    ([datetime.datetime(1970, 1, 1, 0, 1), datetime.datetime(1970, 1, 1)], "s", [60, 0]),
+    ([date(1970, 1, 2), date(1969, 12, 31)], "s", [86400, -86400]),
+    ([datetime(1970, 1, 1, 0, 1), datetime(1970, 1, 1)], "s", [60, 0]),
   ],
-)  # fmt: skip
+)
 def test_times(values, unit, expected):
   spec = ColumnSpec("user", "item", timestamp="time", timestamp_unit=unit)
   data = _make(spec, user=[1, 2], item=[1, 1], time=values)
@@ -215,7 +215,8 @@ def test_context_columns():
 )
 def test_bad_context(values, message):
   with pytest.raises(DataError, match=message):
-    _make(ColumnSpec("user", "item", context=("c",)), user=[2, 1], item=[1, 1], c=values)  # fmt: skip
+    spec = ColumnSpec("user", "item", context=("c",))
+    _make(spec, user=[2, 1], item=[1, 1], c=values)
 
 
 def test_no_rows():

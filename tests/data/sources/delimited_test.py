@@ -58,6 +58,7 @@ def test_encoding_and_packing(tmp_path):
     ("A_,b\n1,x\n", "no column 'a'; it has A_, b"),
     ("a,b,a\n1,x,2\n", "two columns named 'a'"),
     ("", "is empty"),
+    ("\n\n", "nothing but blank lines"),
     ('a,b\n1,x\n2,"y\n3,z\n', "line 3: unexpected end of data; a quote"),
   ],
 )

@@ -218,6 +218,8 @@ def test_names_and_bad_options():
     _source(delimiter="::")
   with pytest.raises(ConfigError, match="duplicates must be one of"):
     _source(duplicates="drop")
+  with pytest.raises(ConfigError, match="context_columns must be a tuple"):
+    _source(context_columns="hour")
   with pytest.raises(ConfigError, match="min_user_count"):
     _source(min_user_count=-2)
 
