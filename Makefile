@@ -1,5 +1,7 @@
 # Every target makes the virtual environment it needs.
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3.13 || command -v python3)
+# The first that runs: a name on the PATH may be a shim with nothing behind.
+PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
+  $$p -c 'import venv' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/demo

@@ -9,7 +9,7 @@ VERSION = "0.1.0"
 
 EXTRAS = {
   "scann": ["scann>=1.4; platform_system == 'Linux'"],
-  "tfds": ["tensorflow-datasets>=4.9.7", "array_record>=0.8"],
+  "tfds": ["tensorflow-datasets>=4.9.7", "array_record>=0.8", "importlib_resources"],
   "tpu": ["jax[tpu]>=0.10", "libtpu"],
   "cuda": ["jax[cuda13]>=0.10"],
   "benchmarks": ["torch==2.13.0", "psutil>=6"],
@@ -22,6 +22,7 @@ EXTRAS = {
     "pyright>=1.1.400",
     "tensorflow-datasets>=4.9.7",
     "array_record>=0.8",
+    "importlib_resources",
   ],
 }
 

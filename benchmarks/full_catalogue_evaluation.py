@@ -84,14 +84,14 @@ def make_ours(
   from recjax.retrieval.scorers import DotProductScorer
 
   scorer = jax.block_until_ready(DotProductScorer(jnp.asarray(items)))
-  queries = jnp.asarray(queries)
+  query_table = jnp.asarray(queries)
   protocol = full_catalogue_protocol(cutoffs=(K,), metrics=("hit_rate", "ndcg"))
   popularity = np.ones(len(items), np.int64)
 
   def run() -> dict[str, float]:
     return evaluate(
       scorer,
-      queries,
+      query_table,
       users,
       protocol,
       num_items=len(items) - 1,
@@ -138,7 +138,7 @@ def make_peer(
   return run
 
 
-def compare_speed(args: argparse.Namespace) -> dict[str, object]:
+def compare_speed(args: argparse.Namespace) -> dict[str, float]:
   users = load_eval_set(args.users, args.items)
   vectors = make_vectors(len(users), args.items, args.dim)
   runs = {

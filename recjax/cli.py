@@ -17,10 +17,12 @@ from collections.abc import Sequence
 
 import jax
 from absl import flags, logging
+from rich import console
 
-from recjax import errors, experiment, gin_config
+from recjax import errors, experiment, gin_config, workbench
+from recjax.data import data_plots, describe
 from recjax.data.prepare import prepare
-from recjax.runs import report
+from recjax.runs import report, results_tables
 from recjax.runs.record import RunRecord
 
 GIN_PREFIX = "--gin."
@@ -211,7 +213,7 @@ def make_report(arguments: Sequence[str]) -> None:
   if values["published"].value:
     toml = pathlib.Path(values["published"].value)
     results = values["results"].value or toml.with_name("results.json")
-    published.publish(toml, workdirs, results, values["readme"].value)
+    results_tables.publish(toml, workdirs, results, values["readme"].value)
     print(results)
 
 
@@ -237,13 +239,22 @@ def describe_data(arguments: Sequence[str]) -> None:
   interactions = prepare(
     settings.source, values["data_dir"].value, values["cache_dir"].value
   )
-  print("\n".join(describe.describe(interactions).lines()))
-  split = settings.splitter(interactions)
-  print(f"\nsplit {split.name}")
-  print("\n".join(split.leakage.lines()))
+  summary = describe.describe(interactions)
+  screen = console.Console()
+  for table in summary.tables():
+    screen.print(table)
+  split = workbench.split_data(
+    settings.splitter, interactions, values["data_dir"].value
+  )
+  print(f"split {split.name}")
+  print("\n".join(f"  {line}" for line in split.leakage.lines()))
   out = pathlib.Path(values["out"].value or f"data-{interactions.name}")
-  for path in data_plots.plot_data(interactions, out):
-    print(path)
+  for save, name in (
+    (data_plots.save_popularity_plot, "popularity.png"),
+    (data_plots.save_history_length_plot, "history_length.png"),
+  ):
+    save(interactions, out / name)
+    print(out / name)
 
 
 COMMANDS = {

@@ -1,4 +1,4 @@
-"""An experiment: everything that decides a number, and how it is carried out.
+"""An experiment: all that decides a number, and how it is carried out.
 
 `Experiment` is the one root of a gin file and just as well built in a
 notebook. `train` takes it from raw data to a finished run record; `evaluate`
@@ -6,32 +6,27 @@ judges the parameters of a record once more.
 """
 
 import dataclasses
-import functools
 import pathlib
 from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
-from jaxtyping import Float
 
 from recjax import files
-from recjax.data.batches import SequenceBatches, history_batches
-from recjax.data.eval_set import EvalSet, make_eval_set
+from recjax.data.batches import SequenceBatches
+from recjax.data.eval_set import make_eval_set
 from recjax.data.interactions import Interactions
+from recjax.data.leakage import leakage_report
 from recjax.data.negatives import item_counts
 from recjax.data.planted_truth import bayes_optimal
 from recjax.data.prepare import Source, prepare
-from recjax.data.ragged import Ragged
 from recjax.data.sequences import training_sequences
 from recjax.data.sources.planted import PlantedSource
 from recjax.data.splits import LeaveOneOut, Split
 from recjax.errors import ConfigError, check_range
 from recjax.evaluation.evaluate import EvalResult
-from recjax.evaluation.evaluate import evaluate as evaluate_scorer
 from recjax.evaluation.protocol import Protocol
 from recjax.models.sasrec import SASRec
-from recjax.retrieval.scorers import DotProductScorer
 from recjax.runs import environment, plots
 from recjax.runs.record import RunRecord
 from recjax.tasks.next_item import NextItem
@@ -40,10 +35,7 @@ from recjax.train.checkpoint import Checkpoints
 from recjax.train.loop import FitResult, TrainConfig, fit
 from recjax.train.mesh import MeshConfig
 from recjax.train.optimizer import Optimizer
-from recjax.types import Params
-
-ENCODE_BATCH = 256
-"""Histories encoded at a time; a matter of speed alone."""
+from recjax.workbench import Workbench, split_data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,81 +95,6 @@ class Experiment:
       )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Workbench:
-  """An experiment with its data at hand.
-
-  Attributes:
-    experiment: the settings.
-    interactions: the prepared data.
-    split: its split.
-    counts: training count of every item id.
-    task: module, loss and negatives.
-    protocol: of the experiment, with the split's name filled in.
-  """
-
-  experiment: Experiment
-  interactions: Interactions
-  split: Split
-  counts: Float[np.ndarray, " vocab"]
-  task: NextItem
-  protocol: Protocol
-
-  @functools.cached_property
-  def _encode(self):
-    return jax.jit(self.task.encode)
-
-  def queries(
-    self, params: Params, histories: Ragged
-  ) -> Float[np.ndarray, "user dim"]:
-    """The query of every history."""
-    out = np.zeros((len(histories), self.task.model.dim), np.float32)
-    for rows, batch in history_batches(
-      histories, batch_size=ENCODE_BATCH, max_len=self.task.model.max_len
-    ):
-      vectors = np.asarray(self._encode(params, batch))
-      out[rows[rows >= 0]] = vectors[rows >= 0]
-    return out
-
-  @functools.cached_property
-  def _validation_set(self) -> EvalSet:
-    users = make_eval_set(self.interactions, self.split, "validation")
-    most = self.experiment.max_validation_users
-    if not most or len(users) <= most:
-      return users
-    rng = np.random.default_rng(self.experiment.seed)
-    return users.take(np.sort(rng.permutation(len(users))[:most]))
-
-  def validate(self, params: Params) -> dict[str, float]:
-    """Validation metrics, without intervals and floor."""
-    return self.judge(
-      params, self._validation_set, intervals=False, floor=False
-    ).metrics
-
-  def judge(
-    self, params: Params, eval_set: EvalSet, **options: Any
-  ) -> EvalResult:
-    """Evaluates parameters under the protocol."""
-    params = jax.device_put(params)
-    return evaluate_scorer(
-      DotProductScorer(params["tables"]["item"]),
-      lambda rows: self.queries(params, eval_set.history.take(rows)),
-      eval_set,
-      self.protocol,
-      num_items=self.interactions.num_items,
-      popularity=self.counts,
-      all_popularity=item_counts(
-        self.interactions, np.arange(len(self.interactions))
-      ),
-      **options,
-    )
-
-  def test(self, params: Params) -> EvalResult:
-    """Test metrics with intervals and floor."""
-    eval_set = make_eval_set(self.interactions, self.split, "test")
-    return self.judge(params, eval_set)
-
-
 def open_workbench(
   experiment: Experiment,
   data_dir: files.PathLike,
@@ -194,9 +111,8 @@ def open_workbench(
     The workbench.
   """
   interactions = prepare(experiment.source, data_dir, cache_dir)
-  split = experiment.splitter(interactions)
-  for line in split.leakage.lines():
-    logging.info("leakage: %s", line)
+  split = split_data(experiment.splitter, interactions, data_dir)
+  split = _with_what_is_known(split, interactions, experiment)
   task = NextItem(
     experiment.model,
     experiment.objective,
@@ -207,7 +123,34 @@ def open_workbench(
   )
   protocol = dataclasses.replace(experiment.protocol, split=split.name)
   counts = item_counts(interactions, split.train)
-  return Workbench(experiment, interactions, split, counts, task, protocol)
+  return Workbench(
+    interactions,
+    split,
+    counts,
+    task,
+    protocol,
+    experiment.max_validation_users,
+    experiment.seed,
+  )
+
+
+def _with_what_is_known(
+  split: Split, interactions: Interactions, experiment: Experiment
+) -> Split:
+  """The split with the checks that only an experiment can make."""
+  counts_from = getattr(experiment.protocol.candidates, "counts_from", "train")
+  everything = np.arange(len(interactions))
+  negatives = getattr(experiment.objective, "negatives", None)
+  excludes = negatives is not None and negatives.exclude != "none"
+  leakage = leakage_report(
+    interactions,
+    split.train,
+    split.validation,
+    split.test,
+    popularity_rows=everything if counts_from == "all" else split.train,
+    sampler_excluded_rows=split.train if excludes else everything[:0],
+  )
+  return dataclasses.replace(split, leakage=leakage)
 
 
 def train(
@@ -260,32 +203,39 @@ def train(
     on_resume=record.truncate_after if writes else lambda step: None,
   )
   tested = bench.test(fitted.params)
-  result = _result(bench, fitted, tested, record, env) | {
+  result = _result(experiment, bench, fitted, tested, record, env) | {
     "config_hash": config_hash,
     "config_hash_without_seed": config_hash_without_seed,
   }
   if writes:
-    record.save_per_user("test", user_id=tested.user_id, **tested.per_user)
-    record.plots_dir.mkdir(exist_ok=True)
-    plots.plot_training(
-      record.read_metrics(),
-      record.plots_dir / "training.png",
-      best_step=fitted.best_step,
-    )
-    plots.plot_test(result, record.plots_dir / "test.png")
-    record.write_result(result)
-  record.close()
+    _finish(record, tested, result)
   return result
 
 
+def _finish(
+  record: RunRecord, tested: EvalResult, result: dict[str, Any]
+) -> None:
+  """Writes what is made of a trained model; result.json at last."""
+  record.save_per_user("test", user_id=tested.user_id, **tested.per_user)
+  record.plots_dir.mkdir(exist_ok=True)
+  plots.plot_training(
+    record.read_metrics(),
+    record.plots_dir / "training.png",
+    best_step=result["best_step"],
+  )
+  plots.plot_test(result, record.plots_dir / "test.png")
+  record.write_result(result)
+  record.close()
+
+
 def _result(
+  experiment: Experiment,
   bench: Workbench,
   fitted: FitResult,
   tested: EvalResult,
   record: RunRecord,
   env: dict[str, Any],
 ) -> dict[str, Any]:
-  experiment = bench.experiment
   result = {
     "name": experiment.name,
     "dataset": bench.interactions.name,

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Num
 from recjax.data.eval_set import EvalSet
 from recjax.data.ragged import Ragged
 from recjax.errors import DataError
-from recjax.evaluation.candidates import (
-  AllItems,
-  draw_candidates,
-  unique_rows,
-)
+from recjax.evaluation.candidates import AllItems
 from recjax.evaluation.protocol import Protocol
 from recjax.evaluation.ranking import (
   Queries,
@@ -24,6 +21,7 @@ from recjax.evaluation.ranking import (
   rank_among_candidates,
   rank_in_catalogue,
 )
+from recjax.evaluation.sampling import draw_candidates, unique_rows
 from recjax.evaluation.significance import bootstrap_intervals
 from recjax.metrics import ranking as metrics
 from recjax.metrics.ranks import Ranks
@@ -101,52 +99,75 @@ def evaluate(
   _check(eval_set, num_items, popularity)
   chosen = _choose_users(len(eval_set), protocol)
   users = eval_set.take(chosen)
-  distinct = _distinct_targets(users, num_items)
+  counts = popularity
+  if getattr(protocol.candidates, "counts_from", "") == "all":
+    counts = all_popularity
+  rank = _make_rank(users, protocol, num_items, counts, user_block, item_block)
+  watch = functools.partial(track, description="Evaluating")
+  rank = functools.partial(rank, watch=watch if progress else iter)
+  ask = _make_ask(queries, chosen)
+  per_user = _judge(rank(scorer, ask), users, protocol)
+  wall_secs = time.perf_counter() - start
+  return EvalResult(
+    metrics=_means(per_user),
+    intervals=_intervals(per_user) if intervals else {},
+    per_user=per_user,
+    user_id=users.user_id,
+    floor=_floor(rank, popularity, users, protocol) if floor else {},
+    num_users=len(users),
+    wall_secs=wall_secs,
+    protocol=protocol,
+  )
+
+
+def _floor(
+  rank: Callable[..., list[RankedTargets]],
+  popularity: Num[np.ndarray, " vocab"],
+  users: EvalSet,
+  protocol: Protocol,
+) -> dict[str, float]:
+  popular = PopularityScorer(jnp.asarray(popularity, jnp.float32))
+  nobody = lambda rows: jnp.zeros((len(rows), 1))
+  return _means(_judge(rank(popular, nobody), users, protocol))
+
+
+def _intervals(
+  per_user: dict[str, Float[np.ndarray, " user"]],
+) -> dict[str, tuple[float, float]]:
+  table = np.stack(list(per_user.values()))
+  return dict(zip(per_user, bootstrap_intervals(table)))
+
+
+def _means(
+  per_user: dict[str, Float[np.ndarray, " user"]],
+) -> dict[str, float]:
+  return {k: float(v.mean(dtype=np.float64)) for k, v in per_user.items()}
+
+
+def _make_rank(
+  users: EvalSet,
+  protocol: Protocol,
+  num_items: int,
+  counts: Num[np.ndarray, " vocab"] | None,
+  user_block: int,
+  item_block: int,
+) -> Callable[..., list[RankedTargets]]:
+  """A function of scorer and queries; it draws candidates once, for all."""
+  targets = unique_rows((users.targets,), len(users), num_items)
   if isinstance(protocol.candidates, AllItems):
-    rank = functools.partial(
+    return functools.partial(
       rank_in_catalogue,
-      targets=distinct,
+      targets=targets,
       seen=_seen(users, protocol.exclude_seen, num_items),
       num_items=num_items,
       user_block=user_block,
       item_block=item_block,
     )
-  else:
-    counts = popularity
-    if getattr(protocol.candidates, "counts_from", "") == "all":
-      counts = all_popularity
-    rank = functools.partial(
-      rank_among_candidates,
-      targets=distinct,
-      candidates=draw_candidates(protocol.candidates, users, num_items, counts),
-      user_block=user_block,
-    )
-  watch = functools.partial(track, description="Evaluating")
-  watch = watch if progress else iter
-  ask = _make_ask(queries, chosen)
-  per_user = _judge(rank(scorer, ask, watch=watch), users, protocol)
-  means = lambda values: {
-    key: float(v.mean(dtype=np.float64)) for key, v in values.items()
-  }
-  wall_secs = time.perf_counter() - start
-  floors = {}
-  if floor:
-    popular = PopularityScorer(jnp.asarray(popularity, jnp.float32))
-    nobody = lambda rows: np.zeros((len(rows), 1), np.float32)
-    floors = means(_judge(rank(popular, nobody, watch=watch), users, protocol))
-  found = {}
-  if intervals:
-    table = np.stack(list(per_user.values()))
-    found = dict(zip(per_user, bootstrap_intervals(table)))
-  return EvalResult(
-    metrics=means(per_user),
-    intervals=found,
-    per_user=per_user,
-    user_id=users.user_id,
-    floor=floors,
-    num_users=len(users),
-    wall_secs=wall_secs,
-    protocol=protocol,
+  return functools.partial(
+    rank_among_candidates,
+    targets=targets,
+    candidates=draw_candidates(protocol.candidates, users, num_items, counts),
+    user_block=user_block,
   )
 
 
@@ -184,10 +205,6 @@ def _choose_users(num: int, protocol: Protocol) -> Int[np.ndarray, " user"]:
   return np.sort(rng.choice(num, protocol.max_users, replace=False))
 
 
-def _distinct_targets(users: EvalSet, num_items: int) -> Ragged:
-  return unique_rows((users.targets,), len(users), num_items)
-
-
 def _seen(users: EvalSet, exclude_seen: str, num_items: int) -> Ragged:
   parts = {
     "history": (users.history, users.train_items),
@@ -203,7 +220,7 @@ def _make_ask(
 ) -> Queries:
   if callable(queries):
     return lambda rows: queries(chosen[rows])
-  return lambda rows: queries[chosen[rows]]
+  return lambda rows: jnp.asarray(queries[chosen[rows]])
 
 
 def _judge(
@@ -222,7 +239,8 @@ def _judge(
   for width in sorted({g.where.shape[1] for g in groups}):
     same = [g for g in groups if g.where.shape[1] == width]
     rows = np.concatenate([g.rows for g in same])
-    ranks = Ranks(*map(np.concatenate, zip(*(g.ranks for g in same))))
+    join = lambda *fields: np.concatenate(fields)
+    ranks = jax.tree.map(join, *(g.ranks for g in same))
     where = np.concatenate([g.where for g in same])
     for key, values in _metric_values(ranks, where, protocol).items():
       out[key][rows] = values

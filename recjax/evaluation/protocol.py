@@ -107,12 +107,14 @@ class Protocol:
 
   def to_dict(self) -> dict[str, object]:
     """All fields, as JSON knows them."""
-    fields = {
+    fields: dict[str, object] = {
       field.name: getattr(self, field.name)
       for field in dataclasses.fields(self)
     }
     fields["candidates"] = self.candidates.to_dict()
-    return fields | {k: list(fields[k]) for k in ("cutoffs", "metrics")}
+    fields["cutoffs"] = list(self.cutoffs)
+    fields["metrics"] = list(self.metrics)
+    return fields
 
   def hash(self) -> str:
     """12 hex digits of SHA-256 over all that defines a number.

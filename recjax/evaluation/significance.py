@@ -156,13 +156,8 @@ def compare(
     result = scipy.stats.ttest_rel(a.astype(float), b.astype(float))
   else:
     result = scipy.stats.wilcoxon(difference)
+  p_value = float(result.pvalue)  # pyright: ignore[reportAttributeAccessIssue]
   interval = bootstrap_interval(
     difference, num_resamples=num_resamples, seed=seed
   )
-  return Comparison(
-    float(difference.mean()),
-    interval,
-    float(result.pvalue),  # pyright: ignore[reportAttributeAccessIssue]
-    test,
-    len(a),
-  )
+  return Comparison(float(difference.mean()), interval, p_value, test, len(a))

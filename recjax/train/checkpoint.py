@@ -7,12 +7,16 @@ import shutil
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from recjax import files
 from recjax.errors import RunError
 
 _logger = logging.getLogger(__name__)
+_NO_DIGEST = "is missing: the write was interrupted"
+_MESSAGE_BYTES = 1024
 
 
 class Checkpoints:
@@ -20,7 +24,8 @@ class Checkpoints:
 
   Orbax makes each write atomic. Beside it stands a digest of every file; a
   checkpoint whose files do not match theirs is named, set aside, and the one
-  before it is taken.
+  before it is taken. The digest comes last: the newest checkpoint has none if
+  the process was killed right before, and then simply does not count.
   """
 
   def __init__(self, folder: files.PathLike, *, keep: int):
@@ -50,6 +55,8 @@ class Checkpoints:
     """
     if step in self._manager.all_steps():
       self._manager.delete(step)
+    if jax.process_index() == 0:
+      self._digest_file(step).unlink(missing_ok=True)
     arguments = ocp.args.Composite(
       state=ocp.args.StandardSave(state), loop=ocp.args.JsonSave(loop)
     )
@@ -61,6 +68,9 @@ class Checkpoints:
       for old in self._folder.glob("digest-*.json"):
         if not (self._folder / old.stem.removeprefix("digest-")).exists():
           old.unlink()
+      # What killed processes left half written; nothing is written now.
+      for remains in self._folder.glob("*.orbax-checkpoint-tmp*"):
+        shutil.rmtree(remains, ignore_errors=True)
 
   def restore(self, template: Any) -> tuple[Any, dict[str, Any]] | None:
     """The newest checkpoint that is whole, or None if there never was one.
@@ -78,14 +88,16 @@ class Checkpoints:
     steps = sorted(self._manager.all_steps(), reverse=True)
     broken = []
     for step in steps:
-      problem = self._problem(step)
+      problem = self._agreed_problem(step)
       if problem is None:
         try:
           return self._read(step, template)
         except Exception as error:  # Orbax and TensorStore raise many kinds.
           problem = f"{type(error).__name__}: {error}"
+      interrupted = step == steps[0] and problem.endswith(_NO_DIGEST)
       self._set_aside(step, problem)
-      broken.append(f"step {step}: {problem}")
+      if not interrupted:
+        broken.append(f"step {step}: {problem}")
     if broken:
       raise RunError(
         f"every checkpoint in {self._folder} is broken:\n  "
@@ -104,12 +116,26 @@ class Checkpoints:
   def _digest_file(self, step: int) -> pathlib.Path:
     return self._folder / f"digest-{step}.json"
 
+  def _agreed_problem(self, step: int) -> str | None:
+    """What the first process finds wrong, told to all: they go one way."""
+    if jax.process_count() == 1:
+      return self._problem(step)
+    text = np.zeros(_MESSAGE_BYTES, np.uint8)
+    if jax.process_index() == 0:
+      message = (self._problem(step) or "").encode()[-_MESSAGE_BYTES:]
+      text[: len(message)] = np.frombuffer(message, np.uint8)
+    text = np.asarray(multihost_utils.broadcast_one_to_all(text), np.uint8)
+    return text.tobytes().rstrip(b"\0").decode(errors="replace") or None
+
   def _problem(self, step: int) -> str | None:
     """What is wrong with the files of a checkpoint; None if nothing is."""
+    name = self._digest_file(step).name
     try:
       expected = json.loads(self._digest_file(step).read_text())
+    except FileNotFoundError:
+      return f"{name} {_NO_DIGEST}"
     except (OSError, ValueError):
-      return f"{self._digest_file(step).name} is missing or unreadable"
+      return f"{name} is unreadable"
     found = _digest(self._folder / str(step))
     for name in sorted(expected.keys() | found.keys()):
       if name not in found:
@@ -121,18 +147,22 @@ class Checkpoints:
     return None
 
   def _set_aside(self, step: int, problem: str) -> None:
+    aside = self._folder.with_name(f"{self._folder.name}-broken")
     _logger.warning(
       "The checkpoint of step %d in %s is broken (%s): falling back to the"
-      " one before it. It is kept under 'broken'.",
+      " one before it. It is kept in %s.",
       step,
       self._folder,
       problem,
+      aside,
     )
     if jax.process_index() == 0:
-      aside = self._folder.with_name(f"{self._folder.name}-broken")
       shutil.rmtree(aside / str(step), ignore_errors=True)
       aside.mkdir(exist_ok=True)
       (self._folder / str(step)).rename(aside / str(step))
+      self._digest_file(step).unlink(missing_ok=True)
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices(f"set aside {step}")
     self._manager.close()
     self._manager = self._open()
 

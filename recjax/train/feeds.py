@@ -1,7 +1,7 @@
 """The two roads of batches into the step: from the device, or through Grain."""
 
 import functools
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ from recjax.train.state import TrainState
 from recjax.train.step import Step, make_many_steps
 
 
+@runtime_checkable
 class Feed(Protocol):
   """Takes steps on a stream of batches."""
 

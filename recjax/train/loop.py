@@ -9,8 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Float
 
 from recjax import files
 from recjax.data.batches import SequenceBatches
@@ -170,6 +172,8 @@ def fit(
     base_key=base_key,
   )
   parameter_names = leaf_names(shapes.params)
+  replicated = NamedSharding(mesh, PartitionSpec())
+  finite = jax.jit(_finite_leaves, out_shardings=replicated)
 
   # ---- Go on from the last checkpoint ------------------------------------
   workdir = pathlib.Path(workdir)
@@ -216,6 +220,9 @@ def fit(
       progress.wall_secs = time.monotonic() - start_secs
       is_eval = stop % eval_every == 0 or stop == num_steps
       is_log = stop % config.log_every_steps == 0 or is_eval
+      is_checkpoint = stop % config.checkpoint_every_steps == 0 or is_eval
+      if is_checkpoint:
+        _check_parameters(finite(state.params), stop, parameter_names)
 
       scalars: dict[str, float] = {}
       if is_log:
@@ -242,7 +249,7 @@ def fit(
       if scalars:
         log(stop, scalars)
         events.write(stop, scalars | _speed(progress))
-      if is_eval or stop % config.checkpoint_every_steps == 0:
+      if is_checkpoint:
         progress.wall_secs = time.monotonic() - start_secs
         progress.feed = feed.position()
         checkpoints.save(stop, state, dataclasses.asdict(progress))
@@ -254,13 +261,15 @@ def fit(
     raise RunError(
       f"no validation gave a number for {config.select!r}: nothing to keep."
     )
-  params = to_host(best[0])
+  best_params, best_loop = best
+  params = to_host(best_params)
   for closing in (events, checkpoints, best_checkpoints):
     closing.close()
   return FitResult(
     params,
-    progress.best_step,
-    progress.best_value,
+    # Not of `progress`, should the very best one be broken.
+    best_loop["step"],
+    best_loop["value"],
     progress.step,
     progress.wall_secs,
   )
@@ -310,6 +319,26 @@ def _check_finite(
     " The last checkpoint is from before. Try a lower learning rate,"
     " Optimizer.clip_norm, or float32."
   )
+
+
+def _finite_leaves(params: Params) -> Bool[Array, " leaf"]:
+  """Whether all of each leaf is finite."""
+  return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(params)])
+
+
+def _check_parameters(
+  finite: Bool[Array, " leaf"], step: int, names: list[str]
+) -> None:
+  """Raises RunError if a parameter is not finite: it shall not be saved."""
+  where = [
+    n for n, is_finite in zip(names, np.asarray(finite)) if not is_finite
+  ]
+  if where:
+    raise RunError(
+      f"step {step}: the parameters {', '.join(where)} are not finite after"
+      " the update. The last checkpoint is from before. Try a lower learning"
+      " rate or Optimizer.clip_norm."
+    )
 
 
 def _speed(progress: _Progress) -> dict[str, float]:

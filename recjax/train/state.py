@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Key
 
 from recjax.errors import ConfigError
 from recjax.tasks.next_item import NextItem
@@ -23,12 +23,13 @@ class TrainState:
   """Everything a step reads and writes.
 
   Attributes:
-    step: how many steps were taken.
+    step: how many steps were taken, an int32 scalar.
     params: of the task.
     opt_state: of optax; its moments follow the layout of the parameters.
   """
 
-  step: Int[Array, ""]
+  # Any: the same tree also holds shapes or shardings.
+  step: Any
   params: Params
   opt_state: Any
 
@@ -100,11 +101,14 @@ def _check_divides(name, shape, spec, mesh):
 def to_host(tree: Any) -> Any:
   """A NumPy copy of a tree, gathered from wherever its shards lie."""
 
-  def gather(leaf):
-    if leaf.is_fully_addressable:
-      return np.asarray(leaf)
+  def replicate(leaf):
+    if leaf.is_fully_addressable or leaf.is_fully_replicated:
+      return leaf
     replicated = NamedSharding(leaf.sharding.mesh, PartitionSpec())
-    whole = jax.jit(lambda x: x, out_shardings=replicated)(leaf)
-    return np.asarray(whole.addressable_data(0))
+    return jax.jit(_same, out_shardings=replicated)(leaf)
 
-  return jax.tree.map(gather, tree)
+  return jax.tree.map(lambda leaf: np.asarray(replicate(leaf)), tree)
+
+
+def _same(x: Array) -> Array:
+  return x

@@ -190,7 +190,7 @@ def test_intervals_hold_the_means(oracle):
 
 
 def test_queries_by_function_and_blocks_of_any_size(oracle):
-  users = oracle.random_eval_set(6, NUM_USERS, NUM_ITEMS, num_targets=4)
+  users = oracle.random_eval_set(6, NUM_USERS, NUM_ITEMS)
   vectors, queries = integer_model(6)
   scorer = DotProductScorer(jnp.asarray(vectors))
   asked = []

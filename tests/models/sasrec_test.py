@@ -121,21 +121,17 @@ def test_positions_matter():
 def test_a_state_depends_on_the_items_up_to_it_and_on_no_other():
   model = make()
   params = reference_params(model)
-  _, position, segment = packed(PLACES)
-  row, place = 2, 8  # The third item of the second sequence of row 2.
-  rng = np.random.default_rng(0)
-  rows = jnp.asarray(rng.normal(size=(ROWS, LEN, DIM)), jnp.float32)
-  towards = jnp.asarray(rng.normal(size=DIM), jnp.float32)
-
-  def state(rows):
-    out = model.apply({"params": params}, {ITEM: rows}, position, segment)
-    return out["hidden"][row, place] @ towards
-
-  gradient = np.asarray(jax.jit(jax.grad(state))(rows))
-  touched = np.abs(gradient).max(-1) > 0
-  expected = np.zeros((ROWS, LEN), bool)
-  expected[2, 6:9] = True
-  np.testing.assert_array_equal(touched, expected)
+  item, position, segment = packed(PLACES)
+  before = encode(model, params, item, position, segment)
+  row, place = 2, 7  # The second of five items, behind another sequence.
+  moved = set()
+  for r, p in np.ndindex(ROWS, LEN):
+    changed = item.at[r, p].set(item[r, p] % 30 + 1)
+    after = encode(model, params, changed, position, segment)
+    if np.abs(after - before)[row, place].max() > 1e-6:
+      moved.add((r, p))
+  assert SEQUENCES[2].size == 5 and PLACES[-1] == (2, 2, 6)
+  assert moved == {(2, 6), (2, 7)}
 
 
 def test_padding_is_masked_by_where():

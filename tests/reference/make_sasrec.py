@@ -3,9 +3,10 @@
 The forward pass of the SASRec paper in PyTorch, float64, one left-padded
 sequence a row, which does what the official code does
 (https://github.com/kang205/SASRec, model.py of commit 641c378, modules.py of
-2edc854; ours, nothing copied): layer norm of the queries alone, residuals that add the normalized input, a key mask besides the
-causal one, no output projection, scores scaled by the width of a head. Beside
-it stands the usual pre-norm block. It shares no code with recjax.
+2edc854): layer norm of the queries alone, residuals that add the normalized
+input, a key mask besides the causal one, no output projection, scores scaled
+by the width of a head. Beside it stands the usual pre-norm block. It shares
+no code with recjax nor with the official repository.
 
     python tests/reference/make_sasrec.py
 

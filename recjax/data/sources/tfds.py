@@ -5,8 +5,11 @@ records are read once, in bulk, straight from their serialized form, which is
 about ten times as fast as decoding examples one by one.
 """
 
+import contextlib
 import dataclasses
+import importlib
 import pathlib
+import pkgutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -130,10 +133,15 @@ class TfdsSource:
       else None
     )
     looked = f"looked in {folder or tfds.core.constants.DATA_DIR}"
+    make = lambda: tfds.builder(
+      self.builder, data_dir=folder, file_format="array_record"
+    )
     try:
-      builder = tfds.builder(
-        self.builder, data_dir=folder, file_format="array_record"
-      )
+      try:
+        builder = make()
+      except tfds.core.DatasetNotFoundError:
+        _import_catalogue(tfds)
+        builder = make()
     except tfds.core.DatasetNotFoundError as error:
       raise DataError(
         f"TFDS knows no data set {self.builder!r}; {looked} and in the"
@@ -169,6 +177,18 @@ def _import_tfds() -> Any:
       " pip install 'recjax[tfds]'"
     ) from error
   return tfds
+
+
+def _import_catalogue(tfds: Any) -> None:
+  """Makes the older sets known, which TFDS imports with TensorFlow alone.
+
+  Their categories ("structured" has MovieLens) need no TensorFlow; a category
+  that does is left out.
+  """
+  for module in pkgutil.iter_modules(tfds.__path__):
+    if module.ispkg and module.name not in ("core", "scripts", "testing"):
+      with contextlib.suppress(ImportError):
+        importlib.import_module(f"{tfds.__name__}.{module.name}")
 
 
 def _check_columns(info: Any, columns: tuple[str, ...]) -> None:

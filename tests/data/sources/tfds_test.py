@@ -200,3 +200,15 @@ def test_names_and_bad_options():
     _source(context_columns="place")
   with pytest.raises(ConfigError, match="duplicates must be one of"):
     _source(duplicates="no")
+
+
+def test_the_older_sets_of_the_catalogue_are_known_without_tensorflow(tmp_path):
+  source = TfdsSource(
+    "movielens/100k-ratings",
+    user_column="user_id",
+    item_column="movie_id",
+    tfds_dir="tfds",
+    download=False,
+  )
+  with pytest.raises(DataError, match="is not prepared .* and download=False"):
+    source.read(tmp_path)

@@ -1,0 +1,111 @@
+"""A task with its data at hand: what validation and test are made of."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, Num
+
+from recjax import files
+from recjax.data.batches import history_batches
+from recjax.data.eval_set import EvalSet, make_eval_set
+from recjax.data.interactions import Interactions
+from recjax.data.negatives import item_counts
+from recjax.data.ragged import Ragged
+from recjax.data.splits import Split
+from recjax.evaluation.evaluate import EvalResult, evaluate
+from recjax.evaluation.protocol import Protocol
+from recjax.retrieval.scorers import DotProductScorer
+from recjax.tasks.next_item import NextItem
+from recjax.types import Params
+
+ENCODE_BATCH = 256
+"""Histories encoded at a time; a matter of speed alone."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Workbench:
+  """A task with its data at hand.
+
+  Attributes:
+    interactions: the prepared data.
+    split: its split.
+    counts: training count of every item id.
+    task: module, loss and negatives.
+    protocol: how the validation and the test part are judged.
+    max_validation_users: validation on at most so many users; 0 is all.
+    seed: of the choice of validation users.
+  """
+
+  interactions: Interactions
+  split: Split
+  counts: Num[np.ndarray, " vocab"]
+  task: NextItem
+  protocol: Protocol
+  max_validation_users: int
+  seed: int
+
+  @functools.cached_property
+  def _encode(self):
+    return jax.jit(self.task.encode)
+
+  def queries(
+    self, params: Params, histories: Ragged
+  ) -> Float[np.ndarray, "user dim"]:
+    """The query of every history."""
+    out = np.zeros((len(histories), self.task.model.dim), np.float32)
+    for rows, batch in history_batches(
+      histories, batch_size=ENCODE_BATCH, max_len=self.task.model.max_len
+    ):
+      vectors = np.asarray(self._encode(params, batch))
+      out[rows[rows >= 0]] = vectors[rows >= 0]
+    return out
+
+  @functools.cached_property
+  def _validation_set(self) -> EvalSet:
+    users = make_eval_set(self.interactions, self.split, "validation")
+    most = self.max_validation_users
+    if not most or len(users) <= most:
+      return users
+    rng = np.random.default_rng(self.seed)
+    return users.take(np.sort(rng.permutation(len(users))[:most]))
+
+  def validate(self, params: Params) -> dict[str, float]:
+    """Validation metrics, without intervals and floor."""
+    return self.judge(
+      params, self._validation_set, intervals=False, floor=False
+    ).metrics
+
+  def judge(
+    self, params: Params, eval_set: EvalSet, **options: Any
+  ) -> EvalResult:
+    """Evaluates parameters under the protocol."""
+    params = jax.device_put(params)
+    return evaluate(
+      DotProductScorer(params["tables"]["item"]),
+      lambda rows: self.queries(params, eval_set.history.take(rows)),
+      eval_set,
+      self.protocol,
+      num_items=self.interactions.num_items,
+      popularity=self.counts,
+      all_popularity=item_counts(
+        self.interactions, np.arange(len(self.interactions))
+      ),
+      **options,
+    )
+
+  def test(self, params: Params) -> EvalResult:
+    """Test metrics with intervals and floor."""
+    eval_set = make_eval_set(self.interactions, self.split, "test")
+    return self.judge(params, eval_set)
+
+
+def split_data(
+  splitter: Any, interactions: Interactions, data_dir: files.PathLike
+) -> Split:
+  """Splits, with the files of a splitter that reads any under `data_dir`."""
+  if getattr(splitter, "data_dir", None) == "":
+    splitter = dataclasses.replace(splitter, data_dir=str(data_dir))
+  return splitter(interactions)

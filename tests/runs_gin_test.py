@@ -1,0 +1,300 @@
+"""Every file of gin/runs trains, and what the commands say about it."""
+
+import contextlib
+import io
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+from recjax import cli
+from recjax.runs import published
+
+ROOT = pathlib.Path(__file__).parents[1]
+RUNS = sorted(path.stem for path in (ROOT / "gin" / "runs").glob("*.gin"))
+FILES = ("sasrec-ml-1m/ml-1m.txt", "bert4rec-beauty/beauty.txt")
+NUM_USERS, NUM_ITEMS = 60, 60
+
+
+def command(*arguments) -> tuple[int, str, str]:
+  """Exit status, standard output and standard error of a command."""
+  out, err = io.StringIO(), io.StringIO()
+  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    status = cli.main([str(argument) for argument in arguments])
+  return status, out.getvalue(), err.getvalue()
+
+
+def last_line(text: str) -> str:
+  return text.rstrip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+  """Small files in the places of the real ones, and an empty cache."""
+  root = tmp_path_factory.mktemp("runs_gin")
+  rng = np.random.default_rng(0)
+  for name in FILES:
+    lines = []
+    for user in range(1, NUM_USERS + 1):
+      length = int(rng.integers(8, 17))
+      items = rng.choice(NUM_ITEMS, length, replace=False) + 1
+      lines += [f"{user} {item}\n" for item in items]
+    path = root / "data" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(lines))
+  return [f"--data_dir={root / 'data'}", f"--cache_dir={root / 'cache'}"]
+
+
+@pytest.fixture(scope="module")
+def train(folders, tmp_path_factory):
+  """Trains a run for three steps; the first time, or again with `again`."""
+  root = tmp_path_factory.mktemp("workdirs")
+  done = {}
+
+  def run(name: str, *more: str, again: bool = False):
+    files = [f"--gin_file=runs/{name}.gin", "--gin_file=overlays/tiny.gin"]
+    if name == "sasrec_planted":
+      files += ["--gin.PlantedSource.num_users=100"]
+    if name not in done or again:
+      arguments = [*files, f"--workdir={root / name}", *folders, *more]
+      answer = command("train", *arguments)
+      if again:
+        return root / name, answer
+      done[name] = answer
+    return root / name, done[name]
+
+  return run
+
+
+@pytest.fixture
+def planted(train):
+  return train("sasrec_planted")[0]
+
+
+# --- Every run file ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_file_trains(train, name):
+  workdir, (status, out, err) = train(name)
+  assert status == 0, err
+  result = json.loads((workdir / "result.json").read_text())
+  assert result["name"] == name
+  assert result["num_steps"] == 3 and result["seed"] == 0
+  line = last_line(out)
+  assert line.startswith("test ")
+  assert line.endswith(f"  protocol {result['protocol_hash']}")
+  for metric, value in result["metrics"].items():
+    low, high = result["intervals"][metric]
+    assert f"{metric} {value:.4f} [{low:.4f}, {high:.4f}]" in line
+  for file in ("config.gin", "operative.gin", "env.json", "metrics.jsonl"):
+    assert (workdir / file).stat().st_size > 0
+  assert {path.name for path in (workdir / "plots").iterdir()} == {
+    "training.png",
+    "test.png",
+  }
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_head_of_a_run_file(name):
+  text = (ROOT / "gin" / "runs" / f"{name}.gin").read_text()
+  head = text.split("from __gin__")[0]
+  assert all(line.startswith("#") for line in head.splitlines())
+  assert f"recjax train --gin_file=runs/{name}.gin" in head
+  assert "Usually changed: SEED" in head
+  if name == "sasrec_planted":
+    assert "90% of the Bayes-optimal NDCG@10" in head
+    return
+  assert re.search(r"https://(arxiv\.org/abs|doi\.org)/\S+", head)
+  cells = published.load_published(
+    ROOT / "experiments" / name.split("_")[0] / "published.toml"
+  ).cells
+  mine = [cell for cell in cells if cell.run == name]
+  assert mine
+  labels = {"hit_rate@10": "HR@10", "ndcg@10": "NDCG@10"}
+  for cell in mine:
+    number = f"{cell.published:.4f}".lstrip("0")
+    assert f"{labels[cell.metric]} {number}" in head
+
+
+def test_no_code_lies_in_the_gin_folder():
+  assert not list((ROOT / "gin").rglob("*.py"))
+
+
+# --- The same workdir again --------------------------------------------------
+
+
+def test_a_finished_run_says_so(train):
+  workdir, (_, first, _) = train("sasrec_planted")
+  before = (workdir / "result.json").read_bytes()
+  _, (status, out, _) = train("sasrec_planted", again=True)
+  assert status == 0
+  assert f"{workdir} is finished; nothing to do." in out
+  assert last_line(out) == last_line(first)
+  assert (workdir / "result.json").read_bytes() == before
+
+
+def test_another_config_is_refused(train):
+  workdir, _ = train("sasrec_planted")
+  more = ("--gin.SEED=1", "--gin.SASRec.dim=4")
+  _, (status, _, err) = train("sasrec_planted", *more, again=True)
+  assert status == 1
+  assert f"{workdir} holds a run of another config" in err
+  for line in ("-SEED = 0", "+SEED = 1", "SASRec.dim = 8", "SASRec.dim = 4"):
+    assert line in err
+
+
+# --- Mistakes ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  ("flag", "expected"),
+  [
+    ("--gin.SEDE=1", "Did you mean 'SEED'?"),
+    ("--gin.Experiment.batch_siz=1", "Did you mean 'batch_size'?"),
+    ("--gin.SASRec.dim=0", "SASRec.dim must lie in [1, inf]; got 0."),
+    ("--gin.SASRec.norm='post'", "'paper', 'pre'; got 'post'"),
+    ("--gin.SASRec.dim=wide", "is not a value of gin"),
+    ("--gin.Protocol.tie='expected'", "Did you mean 'ties'?"),
+    ("--gin_file=runs/sasrec_plantd.gin", "Did you mean 'runs/sasrec_planted"),
+  ],
+)
+def test_a_wrong_setting(train, flag, expected):
+  _, (status, out, err) = train("sasrec_planted", flag, again=True)
+  assert (status, out) == (1, "")
+  assert expected in err
+
+
+@pytest.mark.parametrize(
+  ("arguments", "expected"),
+  [
+    (["trian"], "Did you mean 'train'?"),
+    (["train", "--workdri=x"], "workdir"),
+    (["train"], "recjax train needs --workdir"),
+    (["train", "--workdir=x"], "recjax train needs --gin_file"),
+    (["evaluate", "--workdir=none"], "no run was started here"),
+    (["report"], "recjax report needs one or more workdirs"),
+    (["data"], "needs the NAME of a file in gin/datasets"),
+    (["data", "plantd"], "Did you mean 'datasets/planted.gin'?"),
+  ],
+)
+def test_a_wrong_command(arguments, expected):
+  status, _, err = command(*arguments)
+  assert status == 1 and expected in err
+
+
+def test_a_missing_data_file(tmp_path):
+  status, _, err = command(
+    "train",
+    "--gin_file=runs/sasrec_ml1m.gin",
+    f"--workdir={tmp_path / 'run'}",
+    f"--data_dir={tmp_path}",
+    f"--cache_dir={tmp_path / 'cache'}",
+  )
+  assert status == 1
+  assert str(tmp_path / "sasrec-ml-1m" / "ml-1m.txt") in err
+  assert "--data_dir" in err
+
+
+def test_help(capsys):
+  assert cli.main([]) == 0
+  assert "recjax train | evaluate | report | data" in capsys.readouterr().out
+  with pytest.raises(SystemExit) as done:
+    cli.main(["train", "--help"])
+  assert done.value.code == 0
+  assert "--workdir" in capsys.readouterr().out
+
+
+# --- The other commands ------------------------------------------------------
+
+
+def test_evaluate_gives_the_numbers_of_the_run(planted, train, folders):
+  status, out, err = command("evaluate", f"--workdir={planted}", *folders)
+  assert status == 0, err
+  assert last_line(out) == last_line(train("sasrec_planted")[1][1])
+  protocol, floor = out.splitlines()[:2]
+  assert protocol.startswith("protocol leave_one_out(min_actions=3); full")
+  assert floor.startswith("popularity test ")
+
+
+@pytest.mark.parametrize(
+  "flags",
+  [
+    ["--gin.Protocol.cutoffs=(5,)", "--gin.Protocol.ties='pessimistic'"],
+    [
+      "--gin.Experiment.protocol=@protocol.sasrec_paper_protocol()",
+      "--gin.sasrec_paper_protocol.cutoffs=(5,)",
+    ],
+  ],
+)
+def test_evaluate_under_another_protocol(planted, folders, flags):
+  result = json.loads((planted / "result.json").read_text())
+  status, out, err = command(
+    "evaluate", f"--workdir={planted}", *folders, *flags
+  )
+  assert status == 0, err
+  line = last_line(out)
+  assert "ndcg@5 " in line and "ndcg@10" not in line
+  protocol_hash = line.split()[-1]
+  assert protocol_hash != result["protocol_hash"]
+  saved = np.load(planted / "per_user" / f"test-{protocol_hash}.npz")
+  assert len(saved["ndcg@5"]) == result["num_test_users"] == 100
+  # The record of the run itself stays.
+  assert json.loads((planted / "result.json").read_text()) == result
+
+
+def test_report_beside_published_numbers(planted, tmp_path):
+  (tmp_path / "published.toml").write_text(
+    """
+    paper = "A paper"
+    [[cell]]
+    run = "sasrec_planted"
+    dataset = "planted"
+    model = "SASRec"
+    metric = "ndcg@10"
+    published = 0.5
+    tolerance = 0.5
+    source = "Table 1"
+    protocol = "full catalogue"
+    """
+  )
+  readme = tmp_path / "README.md"
+  readme.write_text("# A\n\n<!-- results:begin -->\n<!-- results:end -->\n")
+  status, out, err = command(
+    "report",
+    planted,
+    f"--out={tmp_path / 'report'}",
+    f"--published={tmp_path / 'published.toml'}",
+    f"--results={tmp_path / 'results.json'}",
+    f"--readme={readme}",
+  )
+  assert status == 0, err
+  for name in ("report.md", "report.html"):
+    path = tmp_path / "report" / name
+    assert str(path) in out and path.stat().st_size > 0
+  result = json.loads((planted / "result.json").read_text())
+  (row,) = json.loads((tmp_path / "results.json").read_text())
+  assert row["measured"] == round(result["metrics"]["ndcg@10"], 6)
+  assert row["protocol_hash"] == result["protocol_hash"]
+  assert row["within"] is True
+  assert f"| {row['measured']:.4f} |" in readme.read_text()
+  for text in ("Bayes optimum", "popularity (floor)"):
+    assert text in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_data(folders, tmp_path):
+  out_dir = tmp_path / "plots"
+  status, out, err = command(
+    "data",
+    "planted",
+    f"--out={out_dir}",
+    "--gin.PlantedSource.num_users=100",
+    *folders,
+  )
+  assert status == 0, err
+  assert "split leave_one_out(min_actions=3)" in out
+  assert "two_parts" in out
+  for name in ("popularity.png", "history_length.png"):
+    assert (out_dir / name).read_bytes().startswith(b"\x89PNG")
