@@ -14,6 +14,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from absl import flags, logging
@@ -75,7 +76,7 @@ def _process_flags(values: flags.FlagValues) -> None:
 
 def _parse(
   command: str, arguments: Sequence[str], *definitions
-) -> tuple[flags.FlagValues, list[str], list[str]]:
+) -> tuple[dict[str, Any], list[str], list[str]]:
   """Splits arguments into flags, positional arguments and gin bindings."""
   values = flags.FlagValues()
   flags.DEFINE_boolean("help", False, "Shows this.", flag_values=values)
@@ -94,24 +95,24 @@ def _parse(
   if values["help"].value:
     print(f"{__doc__}\nFlags of {command}:\n{values.get_help()}")
     raise SystemExit(0)
-  return values, positional, bindings
+  return values.flag_values_dict(), positional, bindings
 
 
-def _required(values: flags.FlagValues, name: str, command: str) -> str:
-  value = values[name].value
+def _required(values: dict[str, Any], name: str, command: str) -> str:
+  value = values[name]
   if not value:
     raise errors.ConfigError(f"recjax {command} needs --{name}.")
   return value
 
 
-def _start_processes(values: flags.FlagValues) -> None:
-  if values["num_cpu_devices"].value:
-    jax.config.update("jax_num_cpu_devices", values["num_cpu_devices"].value)
-  if values["coordinator"].value:
+def _start_processes(values: dict[str, Any]) -> None:
+  if values["num_cpu_devices"]:
+    jax.config.update("jax_num_cpu_devices", values["num_cpu_devices"])
+  if values["coordinator"]:
     jax.distributed.initialize(
-      values["coordinator"].value,
-      values["num_processes"].value,
-      values["process_id"].value,
+      values["coordinator"],
+      values["num_processes"],
+      values["process_id"],
     )
 
 
@@ -130,12 +131,12 @@ def train(arguments: Sequence[str]) -> None:
     "train", arguments, _gin_flags, _workdir_flag, _data_flags, _process_flags
   )
   workdir = _required(values, "workdir", "train")
-  if not values["gin_file"].value:
+  if not values["gin_file"]:
     raise errors.ConfigError(
       "recjax train needs --gin_file, such as runs/sasrec_planted.gin."
     )
   _start_processes(values)
-  config = gin_config.parse(values["gin_file"].value, bindings)
+  config = gin_config.parse(values["gin_file"], bindings)
   settings = gin_config.construct(experiment.Experiment)
   operative = gin_config.operative_text()
   config_hash = gin_config.config_hash(operative)
@@ -150,12 +151,12 @@ def train(arguments: Sequence[str]) -> None:
   result = experiment.train(
     settings,
     record,
-    values["data_dir"].value,
+    values["data_dir"],
     config_hash=config_hash,
     config_hash_without_seed=gin_config.config_hash(
       operative, without=("Experiment.seed", "Experiment.name")
     ),
-    cache_dir=values["cache_dir"].value,
+    cache_dir=values["cache_dir"],
   )
   if jax.process_index() == 0:
     report.print_report([workdir])
@@ -176,12 +177,10 @@ def evaluate(arguments: Sequence[str]) -> None:
   )
   workdir = pathlib.Path(_required(values, "workdir", "evaluate"))
   RunRecord(workdir).read_config_hash()  # Says so if there is no run.
-  gin_config.parse(
-    [workdir / "config.gin", *values["gin_file"].value], bindings
-  )
+  gin_config.parse([workdir / "config.gin", *values["gin_file"]], bindings)
   settings = gin_config.construct(experiment.Experiment)
   tested = experiment.evaluate(
-    settings, workdir, values["data_dir"].value, values["cache_dir"].value
+    settings, workdir, values["data_dir"], values["cache_dir"]
   )
   protocol_hash = tested.protocol.hash()
   RunRecord(workdir).save_per_user(
@@ -208,12 +207,12 @@ def make_report(arguments: Sequence[str]) -> None:
   if not workdirs:
     raise errors.ConfigError("recjax report needs one or more workdirs.")
   report.print_report(workdirs)
-  for path in report.make_report(workdirs, values["out"].value):
-    print(path)
-  if values["published"].value:
-    toml = pathlib.Path(values["published"].value)
-    results = values["results"].value or toml.with_name("results.json")
-    results_tables.publish(toml, workdirs, results, values["readme"].value)
+  paths = report.make_report(workdirs, values["out"])
+  print(f"{paths.markdown}\n{paths.html}")
+  if values["published"]:
+    toml = pathlib.Path(values["published"])
+    results = values["results"] or toml.with_name("results.json")
+    results_tables.publish(toml, workdirs, results, values["readme"])
     print(results)
 
 
@@ -229,7 +228,7 @@ def describe_data(arguments: Sequence[str]) -> None:
     "data", arguments, _gin_flags, _data_flags, define
   )
   gin_files = [f"datasets/{name}.gin" for name in names]
-  gin_files += values["gin_file"].value
+  gin_files += values["gin_file"]
   if not gin_files:
     raise errors.ConfigError(
       "recjax data needs the NAME of a file in gin/datasets, or --gin_file."
@@ -237,18 +236,18 @@ def describe_data(arguments: Sequence[str]) -> None:
   gin_config.parse(gin_files, bindings)
   settings = gin_config.construct(experiment.Experiment)
   interactions = prepare(
-    settings.source, values["data_dir"].value, values["cache_dir"].value
+    settings.source, values["data_dir"], values["cache_dir"]
   )
   summary = describe.describe(interactions)
   screen = console.Console()
   for table in summary.tables():
     screen.print(table)
   split = workbench.split_data(
-    settings.splitter, interactions, values["data_dir"].value
+    settings.splitter, interactions, values["data_dir"]
   )
   print(f"split {split.name}")
   print("\n".join(f"  {line}" for line in split.leakage.lines()))
-  out = pathlib.Path(values["out"].value or f"data-{interactions.name}")
+  out = pathlib.Path(values["out"] or f"data-{interactions.name}")
   for save, name in (
     (data_plots.save_popularity_plot, "popularity.png"),
     (data_plots.save_history_length_plot, "history_length.png"),

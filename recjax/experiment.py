@@ -119,7 +119,7 @@ def open_workbench(
     interactions.num_items,
     positions=experiment.positions,
     micro_rows=experiment.micro_rows,
-    data_shards=experiment.mesh.data or jax.device_count(),
+    data_shards=experiment.mesh.num_data(),
   )
   protocol = dataclasses.replace(experiment.protocol, split=split.name)
   counts = item_counts(interactions, split.train)

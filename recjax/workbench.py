@@ -5,8 +5,9 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Array, Float, Num
 
 from recjax import files
 from recjax.data.batches import history_batches
@@ -53,7 +54,7 @@ class Workbench:
 
   def queries(
     self, params: Params, histories: Ragged
-  ) -> Float[np.ndarray, "user dim"]:
+  ) -> Float[Array, "user dim"]:
     """The query of every history."""
     out = np.zeros((len(histories), self.task.model.dim), np.float32)
     for rows, batch in history_batches(
@@ -61,7 +62,7 @@ class Workbench:
     ):
       vectors = np.asarray(self._encode(params, batch))
       out[rows[rows >= 0]] = vectors[rows >= 0]
-    return out
+    return jnp.asarray(out)
 
   @functools.cached_property
   def _validation_set(self) -> EvalSet:

@@ -4,9 +4,11 @@ import os
 import pathlib
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# The suite compiles a thousand tiny programs and runs each a few times.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
-import jax  # noqa: E402
-import pytest  # noqa: E402
+import jax
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -106,14 +106,15 @@ def test_the_site_has_every_page():
 def test_gin_files_exist(page):
   folders = "datasets|models|runs|meshes|overlays"
   for name in re.findall(rf"\b(?:{folders})/\w+\.gin", read(page)):
-    assert (ROOT / "gin" / name).is_file(), f"{page}: no gin/{name}"
+    if "NAME" not in name:
+      assert (ROOT / "gin" / name).is_file(), f"{page}: no gin/{name}"
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_paths_of_the_checkout_exist(page):
   pattern = r"`((?:recjax|tests|benchmarks|gin|experiments)/[\w/.]*)`"
   for name in re.findall(pattern, read(page)):
-    if name.split("/")[-1].split(".")[0] not in ("b", "b_test", "NAME"):
+    if "NAME" not in name and "a/b" not in name:  # Those stand for any.
       assert (ROOT / name).exists(), f"{page}: no {name}"
 
 

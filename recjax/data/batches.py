@@ -50,7 +50,7 @@ class SequenceBatches:
     # Two epochs are kept: prefetching reaches into the next one.
     self.plan = functools.lru_cache(maxsize=2)(self._plan)
     self._host_plan = functools.lru_cache(maxsize=2)(
-      lambda epoch: EpochPlan(*map(np.asarray, self.plan(epoch)))
+      lambda epoch: tuple(np.asarray(part) for part in self.plan(epoch))
     )
 
   def _plan(self, epoch: int) -> EpochPlan:
@@ -91,10 +91,10 @@ class SequenceBatches:
       the whole batch.
     """
     epoch, index = divmod(step, self.steps_per_epoch)
-    plan = self._host_plan(epoch)
     share = self.batch_size // process_count
     mine = slice(process_index * share, (process_index + 1) * share)
-    sequence, length = plan.sequence[index, mine], plan.length[index, mine]
+    *parts, num_rows = (part[index] for part in self._host_plan(epoch))
+    sequence, length, row, offset = (part[mine] for part in parts)
     # The window is the last length + 1 items, left-aligned.
     end = self.sequences.offsets[np.maximum(sequence, 0) + 1]
     inside = np.arange(self.max_len + 1)
@@ -104,9 +104,9 @@ class SequenceBatches:
     return {
       "window": np.where(valid, values, 0).astype(np.int32),
       "length": length,
-      "row": plan.row[index, mine],
-      "offset": plan.offset[index, mine],
-      "num_rows": plan.num_rows[index],
+      "row": row,
+      "offset": offset,
+      "num_rows": num_rows,
     }
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
@@ -74,9 +74,8 @@ def evaluate(
 
   Args:
     scorer: what ranks; goes through `jax.jit` as an argument.
-    queries: one a user of `eval_set`, in its order; or a function that gives
-      the queries of the users at some positions. It is asked for blocks of
-      few different lengths, with the last position repeated as filling.
+    queries: one a user of `eval_set`, in its order; or a function from
+      positions to queries, asked for blocks of few different lengths.
     eval_set: users, histories and targets.
     protocol: how to judge.
     num_items: the size of the catalogue; ids run from 1 to it.
@@ -92,8 +91,7 @@ def evaluate(
     The numbers.
 
   Raises:
-    DataError: no users, a target outside of the catalogue, scores that are
-      not numbers, or candidates that can not be drawn.
+    DataError: the data, the scores or the candidates can not be used.
   """
   start = time.perf_counter()
   _check(eval_set, num_items, popularity)
@@ -103,10 +101,9 @@ def evaluate(
   if getattr(protocol.candidates, "counts_from", "") == "all":
     counts = all_popularity
   rank = _make_rank(users, protocol, num_items, counts, user_block, item_block)
-  watch = functools.partial(track, description="Evaluating")
-  rank = functools.partial(rank, watch=watch if progress else iter)
-  ask = _make_ask(queries, chosen)
-  per_user = _judge(rank(scorer, ask), users, protocol)
+  if progress:
+    rank = functools.partial(rank, watch=_watch)
+  per_user = _judge(rank(scorer, _make_ask(queries, chosen)), users, protocol)
   wall_secs = time.perf_counter() - start
   return EvalResult(
     metrics=_means(per_user),
@@ -136,6 +133,10 @@ def _intervals(
 ) -> dict[str, tuple[float, float]]:
   table = np.stack(list(per_user.values()))
   return dict(zip(per_user, bootstrap_intervals(table)))
+
+
+def _watch(blocks: list) -> Iterable:
+  return track(blocks, "Evaluating")
 
 
 def _means(

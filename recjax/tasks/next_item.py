@@ -154,18 +154,22 @@ class NextItem:
       rngs={"dropout": dropout_key},
     )["hidden"]
     if isinstance(self.objective, FullSoftmax):
-      total = self._full_softmax(hidden, table, rows.target_id, where)
+      total = self._full_softmax(
+        self.objective, hidden, table, rows.target_id, where
+      )
     else:
       total = jnp.sum(
         self._sampled_loss(hidden, embeddings, ids, where, constants)
       )
     return total, jnp.sum(where).astype(jnp.float32)
 
-  def _full_softmax(self, hidden, table, target_id, where):
+  def _full_softmax(
+    self, objective: FullSoftmax, hidden, table, target_id, where
+  ):
     group = lambda x: x.reshape(self.data_shards, -1, *x.shape[2:])
     hidden, target_id, where = map(group, (hidden, target_id, where))
     # Over several devices one chunk: its gradient is summed only once.
-    chunk = min(self.objective.chunk, hidden.shape[1])
+    chunk = min(objective.chunk, hidden.shape[1])
     chunk = hidden.shape[1] if self.data_shards > 1 else chunk
     return full_softmax_loss(
       hidden, table, target_id, where, num_items=self.num_items, chunk=chunk
@@ -196,15 +200,19 @@ class NextItem:
           positive,
           negative,
           ids["negative"] == ids["target"][..., None],
-          self._log_expected_count(ids["negative"], negative, constants),
+          self._log_expected_count(
+            objective, ids["negative"], negative, constants
+          ),
           where,
         )
     raise AssertionError(objective)
 
-  def _log_expected_count(self, negative_id, negative, constants):
-    if not self.objective.log_q:
+  def _log_expected_count(
+    self, objective: SampledSoftmax, negative_id, negative, constants
+  ):
+    if not objective.log_q:
       return None
-    sampling = self.objective.negatives
+    sampling = objective.negatives
     log_q = sampling.log_probability(
       negative_id,
       num_items=self.num_items,

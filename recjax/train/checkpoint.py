@@ -111,7 +111,7 @@ class Checkpoints:
       state=ocp.args.StandardRestore(template), loop=ocp.args.JsonRestore()
     )
     restored = self._manager.restore(step, args=arguments)
-    return restored.state, restored.loop
+    return restored["state"], restored["loop"]
 
   def _digest_file(self, step: int) -> pathlib.Path:
     return self._folder / f"digest-{step}.json"

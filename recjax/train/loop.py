@@ -226,7 +226,7 @@ def fit(
 
       scalars: dict[str, float] = {}
       if is_log:
-        scalars["loss"] = float(np.mean(np.float64(progress.losses)))
+        scalars["loss"] = float(np.mean(progress.losses, dtype=np.float64))
         scalars["gradient_norm"] = float(
           np.linalg.norm(np.float64(metrics["gradient_norms"][-1]))
         )

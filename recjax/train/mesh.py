@@ -25,6 +25,10 @@ class MeshConfig:
     check_range("MeshConfig.data", self.data, 0, integer=True)
     check_range("MeshConfig.model", self.model, 1, integer=True)
 
+  def num_data(self) -> int:
+    """Devices along "data" on this machine, at least one."""
+    return self.data or max(1, jax.device_count() // self.model)
+
 
 def make_mesh(config: MeshConfig) -> Mesh:
   """A mesh with the axes "data" and "model" over the first devices.
@@ -33,8 +37,8 @@ def make_mesh(config: MeshConfig) -> Mesh:
     ConfigError: there are fewer devices than the mesh needs.
   """
   devices = jax.devices()
-  data = config.data or len(devices) // config.model
-  needed = max(data, 1) * config.model
+  data = config.num_data()
+  needed = data * config.model
   if needed > len(devices):
     raise ConfigError(
       f"a mesh of data={config.data} and model={config.model} needs {needed}"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Hashable
 
 import jax
 import optax
@@ -157,7 +158,7 @@ class Optimizer:
     if len(self.groups) == 1:
       return optax.chain(*parts, self.groups[0].transformation())
     labels = jax.tree.map(str, group_of)
-    by_label = {
+    by_label: dict[Hashable, optax.GradientTransformation] = {
       str(index): group.transformation()
       for index, group in enumerate(self.groups)
     }

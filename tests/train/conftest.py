@@ -1,5 +1,9 @@
 import dataclasses
+import os
+import pathlib
+import re
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -11,12 +15,14 @@ from recjax.data.ragged import Ragged
 from recjax.data.sequences import training_sequences
 from recjax.data.sources.planted import PlantedSource
 from recjax.data.splits import LeaveOneOut
-from recjax.models.sasrec import SASRec
+from recjax.layers.dropout import Dropout
+from recjax.tasks.negative_sampling import NegativeSampling
 from recjax.tasks.next_item import NextItem
 from recjax.tasks.objectives import BinaryCrossEntropy
 from recjax.train.loop import TrainConfig, fit
 from recjax.train.mesh import MeshConfig
 from recjax.train.optimizer import Optimizer
+from recjax.types import ITEM
 
 CACHE_SETTINGS = {
   "jax_persistent_cache_min_compile_time_secs": 0.0,
@@ -41,6 +47,23 @@ def _use_compile_cache(compile_cache):
   for name, value in before.items():
     jax.config.update(name, value)
   compilation_cache.reset_cache()
+
+
+class Linear(nn.Module):
+  """The least of a sequence model: it compiles in no time."""
+
+  dim: int
+  max_len: int
+  dropout_rate: float = 0.2
+  initializer: str = "normal"
+  init_stddev: float = 0.3
+
+  @nn.compact
+  def __call__(self, embeddings, position, segment_id, *, deterministic=True):
+    x = nn.Embed(self.max_len, self.dim, name="position")(position)
+    x = embeddings[ITEM] + x
+    x = Dropout(self.dropout_rate)(x, deterministic=deterministic)
+    return {"hidden": nn.Dense(self.dim, name="dense")(x)}
 
 
 class Crash(Exception):
@@ -83,11 +106,13 @@ class Planted:
   Crash = Crash
   Run = Run
 
-  def task(self, objective=None, *, dropout_rate=0.2, **settings):
-    model = SASRec(
-      dim=8, num_blocks=1, max_len=self.max_len, dropout_rate=dropout_rate
+  def task(self, objective=None, *, model=None, dropout_rate=0.2, **settings):
+    model = model or Linear(
+      dim=8, max_len=self.max_len, dropout_rate=dropout_rate
     )
-    objective = objective or BinaryCrossEntropy()
+    objective = objective or BinaryCrossEntropy(
+      NegativeSampling(exclude="none")
+    )
     settings = {"micro_rows": 8} | settings
     return NextItem(model, objective, self.num_items, **settings)
 
@@ -141,3 +166,65 @@ def planted(tmp_path_factory):
     training_sequences(interactions, split),
     item_counts(interactions, split.train),
   )
+
+
+GIN = """
+from __gin__ import dynamic_registration
+
+from recjax import experiment
+from recjax.data import splits
+from recjax.data.sources import planted
+from recjax.models import sasrec
+from recjax.train import loop
+from recjax.train import mesh
+
+experiment.Experiment.source = @planted.PlantedSource()
+experiment.Experiment.splitter = @splits.LeaveOneOut()
+experiment.Experiment.model = @sasrec.SASRec()
+experiment.Experiment.batch_size = 16
+experiment.Experiment.micro_rows = 8
+experiment.Experiment.train = @loop.TrainConfig()
+experiment.Experiment.mesh = @mesh.MeshConfig()
+planted.PlantedSource.num_users = 60
+planted.PlantedSource.num_items = 60
+planted.PlantedSource.num_clusters = 6
+planted.PlantedSource.mean_len = 10.0
+sasrec.SASRec.dim = 8
+sasrec.SASRec.max_len = 12
+sasrec.SASRec.num_blocks = 1
+loop.TrainConfig.num_epochs = 20
+loop.TrainConfig.eval_every_epochs = 5.0
+loop.TrainConfig.log_every_steps = 1
+loop.TrainConfig.checkpoint_every_steps = 4
+loop.TrainConfig.patience = 0
+loop.TrainConfig.feed = "device"
+mesh.MeshConfig.data = 1
+"""
+
+
+@pytest.fixture
+def tiny_gin(tmp_path):
+  """Writes the gin file of a run of 80 steps, with some lines changed."""
+
+  def write(**changes):
+    text = GIN
+    for name, value in changes.items():
+      text, count = re.subn(rf"\.{name} = .*", f".{name} = {value}", text)
+      assert count == 1
+    path = tmp_path / "tiny.gin"
+    path.write_text(text)
+    return path
+
+  return write
+
+
+@pytest.fixture
+def process_env(compile_cache):
+  """The environment of processes of recjax: one CPU device each."""
+  root = pathlib.Path(__file__).parents[2]
+  env = dict(os.environ)
+  env["PYTHONPATH"] = f"{root}{os.pathsep}{env.get('PYTHONPATH', '')}"
+  env["JAX_PLATFORMS"] = "cpu"
+  env["JAX_COMPILATION_CACHE_DIR"] = str(compile_cache)
+  env |= {name.upper(): str(value) for name, value in CACHE_SETTINGS.items()}
+  return env
