@@ -9,7 +9,11 @@ VERSION = "0.1.0"
 
 EXTRAS = {
   "scann": ["scann>=1.4; platform_system == 'Linux'"],
-  "tfds": ["tensorflow-datasets>=4.9.7", "array_record>=0.8", "importlib_resources"],
+  "tfds": [
+    "tensorflow-datasets>=4.9.7",
+    "array_record>=0.8",
+    "importlib_resources",
+  ],
   "tpu": ["jax[tpu]>=0.10", "libtpu"],
   "cuda": ["jax[cuda13]>=0.10"],
   "benchmarks": ["torch==2.13.0", "psutil>=6"],
@@ -34,7 +38,10 @@ setup(
   long_description_content_type="text/markdown",
   license="Apache-2.0",
   python_requires=">=3.11",
-  packages=[*find_packages(include=["recjax", "recjax.*"]), "recjax.gin_configs"],
+  packages=[
+    *find_packages(include=["recjax", "recjax.*"]),
+    "recjax.gin_configs",
+  ],
   package_dir={"recjax.gin_configs": "gin"},
   package_data={"recjax.gin_configs": ["*/*.gin"]},
   install_requires=[

@@ -6,6 +6,7 @@ import json
 import pathlib
 import re
 
+import jax
 import numpy as np
 import pytest
 
@@ -28,6 +29,14 @@ def command(*arguments) -> tuple[int, str, str]:
 
 def last_line(text: str) -> str:
   return text.rstrip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compiler():
+  """Compiling is most of the time of a run of three steps."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +64,6 @@ def train(folders, tmp_path_factory):
 
   def run(name: str, *more: str, again: bool = False):
     files = [f"--gin_file=runs/{name}.gin", "--gin_file=overlays/tiny.gin"]
-    # Compiling is most of the time.
     files += ["--gin.SASRec.num_blocks=1", "--gin.SASRec.query_block=200"]
     if name == "sasrec_planted":
       files += ["--gin.PlantedSource.num_users=100"]

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from recjax.errors import ConfigError, DataError, check_choice, check_range
 
@@ -51,7 +51,7 @@ class NegativeSampling:
       )
 
   def cumulative_tickets(
-    self, counts: Float[np.ndarray, " vocab"]
+    self, counts: Num[np.ndarray, " vocab"]
   ) -> Int[np.ndarray, " vocab"]:
     """Items' shares of TOTAL, summed up; what the device draws from.
 

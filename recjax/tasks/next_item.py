@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Num
 
 from recjax.data.sequences import PackedRows, pack
 from recjax.embeddings.tables import TableSpec, init_table, lookup
@@ -77,7 +77,7 @@ class NextItem:
     return {"model": variables["params"], "tables": tables}
 
   def constants(
-    self, counts: Float[np.ndarray, " vocab"]
+    self, counts: Num[np.ndarray, " vocab"]
   ) -> dict[str, Int[np.ndarray, " vocab"]]:
     """Arrays that every step reads: the popularity, if negatives use it."""
     negatives = getattr(self.objective, "negatives", None)

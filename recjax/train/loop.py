@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Num
 
 from recjax import files
 from recjax.data.batches import SequenceBatches
@@ -120,7 +120,7 @@ def fit(
   mesh_config: MeshConfig,
   *,
   seed: int,
-  counts: Float[np.ndarray, " vocab"],
+  counts: Num[np.ndarray, " vocab"],
   workdir: files.PathLike,
   validate: Callable[[Params], dict[str, float]],
   log: Callable[[int, dict[str, float]], None],

@@ -1,7 +1,9 @@
 import dataclasses
+import functools
 import os
 import pathlib
 import re
+import types
 
 import flax.linen as nn
 import jax
@@ -16,6 +18,7 @@ from recjax.data.sequences import training_sequences
 from recjax.data.sources.planted import PlantedSource
 from recjax.data.splits import LeaveOneOut
 from recjax.layers.dropout import Dropout
+from recjax.models.sasrec import SASRec
 from recjax.tasks.negative_sampling import NegativeSampling
 from recjax.tasks.next_item import NextItem
 from recjax.tasks.objectives import BinaryCrossEntropy
@@ -105,6 +108,12 @@ class Planted:
 
   Crash = Crash
   Run = Run
+  models = types.MappingProxyType(
+    {
+      "linear": Linear,
+      "sasrec": functools.partial(SASRec, num_blocks=1),
+    }
+  )
 
   def task(self, objective=None, *, model=None, dropout_rate=0.2, **settings):
     model = model or Linear(

@@ -21,14 +21,25 @@ MESHES = [
 
 
 @pytest.fixture(scope="module")
-def on_one_device(planted, tmp_path_factory):
+def make_task(planted):
+  """A task of a model and an objective, by their names."""
+
+  def make(name, objective, **settings):
+    model = planted.models[name](dim=8, max_len=12, dropout_rate=0.2)
+    return planted.task(objective, model=model, **settings)
+
+  return make
+
+
+@pytest.fixture(scope="module")
+def on_one_device(planted, make_task, tmp_path_factory):
   """Two epochs on one device: 8 steps."""
 
   @functools.cache
-  def run(objective=None):
+  def run(name="linear", objective=None):
     return planted.fit(
       tmp_path_factory.mktemp("one"),
-      task=planted.task(objective),
+      task=make_task(name, objective),
       num_epochs=2,
     )
 
@@ -36,15 +47,19 @@ def on_one_device(planted, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-  "mesh,objective",
-  [*((mesh, None) for mesh in MESHES), (MESHES[2], FullSoftmax())],
+  "mesh,name,objective",
+  [
+    *((mesh, "linear", None) for mesh in MESHES),
+    (MESHES[2], "linear", FullSoftmax()),
+    (MESHES[2], "sasrec", None),
+  ],
 )
 def test_the_losses_do_not_hang_on_the_mesh(
-  planted, on_one_device, tmp_path, mesh, objective
+  planted, make_task, on_one_device, tmp_path, mesh, name, objective
 ):
-  task = planted.task(objective, data_shards=mesh.data)
+  task = make_task(name, objective, data_shards=mesh.data)
   result, run = planted.fit(tmp_path, mesh=mesh, task=task, num_epochs=2)
-  expected, expected_run = on_one_device(objective)
+  expected, expected_run = on_one_device(name, objective)
   assert len(run.losses) == 8
   close(run.losses, expected_run.losses)
   jax.tree.map(close, result.params, expected.params)

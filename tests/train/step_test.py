@@ -53,31 +53,37 @@ def one_step(planted):
 @pytest.fixture(scope="module")
 def expected(planted):
   """Loss and gradient of step 1 by the plain formula."""
-  task = planted.task(FullSoftmax(), dropout_rate=0.0)
-  batch = planted.batches().host_batch(1)
-  params = init_state(task, optax.sgd(1.0), jax.random.key(1)).params
-  loss = functools.partial(
-    plain_mean_loss, model=task.model, num_items=planted.num_items
-  )
-  return jax.jit(jax.value_and_grad(loss))(
-    params, window=batch["window"], length=batch["length"]
-  )
+
+  @functools.cache
+  def compute(model):
+    task = planted.task(FullSoftmax(), model=model)
+    batch = planted.batches().host_batch(1)
+    params = init_state(task, optax.sgd(1.0), jax.random.key(1)).params
+    loss = functools.partial(
+      plain_mean_loss, model=model, num_items=planted.num_items
+    )
+    return jax.jit(jax.value_and_grad(loss))(
+      params, window=batch["window"], length=batch["length"]
+    )
+
+  return compute
 
 
-@pytest.mark.parametrize("micro_rows", [4, 8, 16])
+@pytest.mark.parametrize(
+  "name,micro_rows",
+  [("linear", 4), ("linear", 8), ("linear", 16), ("sasrec", 4)],
+)
 def test_accumulated_gradient_is_that_of_the_mean_loss(
-  planted, one_step, expected, micro_rows
+  planted, one_step, expected, name, micro_rows
 ):
+  model = planted.models[name](dim=8, max_len=12, dropout_rate=0.0)
   task = planted.task(
-    FullSoftmax(),
-    dropout_rate=0.0,
-    micro_rows=micro_rows,
-    positions="from_start",
+    FullSoftmax(), model=model, micro_rows=micro_rows, positions="from_start"
   )
   batch = planted.batches().host_batch(1)
   assert batch["num_rows"] > 4  # More than one micro-batch of the smallest.
   before, after, metrics = one_step(task, batch)
-  loss, gradient = expected
+  loss, gradient = expected(model)
   np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-5)
   difference = jax.tree.map(jnp.subtract, before.params, after.params)
   jax.tree.map(
