@@ -143,11 +143,11 @@ def train(arguments: Sequence[str]) -> None:
   record = RunRecord(workdir)
   if jax.process_index() == 0:
     record.create_or_resume(config, operative, config_hash)
-    if record.is_finished():
-      result = record.read_result()
+  if record.is_finished():
+    if jax.process_index() == 0:
       print(f"{workdir} is finished; nothing to do.")
-      print(_result_line(result))
-      return
+      print(_result_line(record.read_result()))
+    return
   result = experiment.train(
     settings,
     record,
@@ -199,7 +199,8 @@ def make_report(arguments: Sequence[str]) -> None:
       ("out", "report", "The folder of report.md and report.html."),
       ("published", None, "published.toml: numbers to stand beside."),
       ("results", None, "results.json to update from the records."),
-      ("readme", None, "README.md whose table of results is to be renewed."),
+      ("readme", None, "README.md whose table of all results is renewed."),
+      ("results_page", None, "docs/results.md, renewed likewise."),
     ):
       flags.DEFINE_string(name, default, help_text, flag_values=values)
 
@@ -211,9 +212,17 @@ def make_report(arguments: Sequence[str]) -> None:
   print(f"{paths.markdown}\n{paths.html}")
   if values["published"]:
     toml = pathlib.Path(values["published"])
-    results = values["results"] or toml.with_name("results.json")
-    results_tables.publish(toml, workdirs, results, values["readme"])
+    results = pathlib.Path(values["results"] or toml.with_name("results.json"))
+    results_tables.publish(toml, workdirs, results)
     print(results)
+    # The folder of all experiments: one file of results in each.
+    experiments = results.parent.parent
+    if values["readme"]:
+      results_tables.update_readme(
+        values["readme"], results_tables.load_all_results(experiments)
+      )
+    if values["results_page"]:
+      results_tables.update_results_page(experiments, values["results_page"])
 
 
 def describe_data(arguments: Sequence[str]) -> None:

@@ -6,9 +6,11 @@ judges the parameters of a record once more.
 """
 
 import dataclasses
+import hashlib
 import pathlib
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -23,7 +25,7 @@ from recjax.data.prepare import Source, prepare
 from recjax.data.sequences import training_sequences
 from recjax.data.sources.planted import PlantedSource
 from recjax.data.splits import LeaveOneOut, Split
-from recjax.errors import ConfigError, check_range
+from recjax.errors import ConfigError, RunError, check_range
 from recjax.evaluation.evaluate import EvalResult
 from recjax.evaluation.protocol import Protocol
 from recjax.models.sasrec import SASRec
@@ -62,7 +64,7 @@ class Experiment:
   source: Source
   name: str = "experiment"
   splitter: Any = LeaveOneOut()
-  model: SASRec = SASRec()
+  model: nn.Module = SASRec()
   objective: Objective = BinaryCrossEntropy()
   positions: str = "from_end"
   batch_size: int = 128
@@ -168,13 +170,20 @@ def train(
     experiment: the settings.
     record: of a workdir of the same experiment.
     data_dir: the folder of raw data sets.
-    config_hash: names the settings.
+    config_hash: names the settings; without one, as in a notebook, it is
+      made of them, and a workdir of other settings is refused.
     config_hash_without_seed: names what seeds of one experiment share.
     cache_dir: where prepared data lie.
 
   Returns:
     What result.json holds.
   """
+  if not config_hash:
+    config_hash = _settings_hash(experiment)
+    seedless = dataclasses.replace(experiment, seed=0, name="")
+    config_hash_without_seed = _settings_hash(seedless)
+    text = _settings_text(experiment)
+    record.create_or_resume(text, text, config_hash)
   bench = open_workbench(experiment, data_dir, cache_dir)
   writes = jax.process_index() == 0
   env = environment.collect(
@@ -183,15 +192,9 @@ def train(
   )
   if writes:
     record.write_env(env)
-  batches = SequenceBatches(
-    training_sequences(bench.interactions, bench.split),
-    batch_size=experiment.batch_size,
-    max_len=experiment.model.max_len,
-    seed=experiment.seed,
-  )
   fitted = fit(
     bench.task,
-    batches,
+    _batches(experiment, bench),
     experiment.optimizer,
     experiment.train,
     experiment.mesh,
@@ -210,6 +213,28 @@ def train(
   if writes:
     _finish(record, tested, result)
   return result
+
+
+def _batches(experiment: Experiment, bench: Workbench) -> SequenceBatches:
+  return SequenceBatches(
+    training_sequences(bench.interactions, bench.split),
+    batch_size=experiment.batch_size,
+    max_len=bench.task.model.max_len,
+    seed=experiment.seed,
+  )
+
+
+def _settings_text(experiment: Experiment) -> str:
+  """One line a setting; what gin would write, for those who do without."""
+  return "".join(
+    f"Experiment.{field.name} = {getattr(experiment, field.name)!r}\n"
+    for field in dataclasses.fields(experiment)
+  )
+
+
+def _settings_hash(experiment: Experiment) -> str:
+  text = _settings_text(experiment)
+  return hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
 
 
 def _finish(
@@ -304,7 +329,8 @@ def evaluate(
     Test metrics with intervals and floor.
 
   Raises:
-    ConfigError: the workdir holds no parameters.
+    ConfigError: the workdir is not of a training.
+    RunError: no validation was reached in it.
   """
   bench = open_workbench(experiment, data_dir, cache_dir)
   folder = pathlib.Path(workdir) / "best"
@@ -321,5 +347,6 @@ def evaluate(
   checkpoints = Checkpoints(folder, keep=2)
   restored = checkpoints.restore(template)
   checkpoints.close()
-  assert restored is not None
+  if restored is None:
+    raise RunError(f"{folder} holds no parameters: no validation was reached.")
   return bench.test(restored[0])

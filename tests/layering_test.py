@@ -34,6 +34,7 @@ LEVELS = {
   "runs": 3,
   "gin_config": 4,
   "experiment": 5,
+  "workbench": 5,
   "cli": 5,
   "__main__": 5,
 }
@@ -42,6 +43,8 @@ SAME_LEVEL = {
   ("tasks", "data"),
   ("tasks", "retrieval"),
   ("cli", "experiment"),
+  ("cli", "workbench"),
+  ("experiment", "workbench"),
   ("__main__", "cli"),
 }
 BAD_NAMES = {"util", "utils", "helper", "helpers", "common", "misc", "base"}

@@ -116,7 +116,8 @@ class GrainFeed:
       name: replicated if name == "num_rows" else sharded
       for name in ("window", "length", "row", "offset", "num_rows")
     }
-    put = functools.partial(jax.device_put, device=replicated)
+    # Not device_put: it does not reach the devices of other processes.
+    put = jax.jit(lambda tree: tree, out_shardings=replicated)
     self._constants, self._base_key = put((constants, base_key))
     self._step = jax.jit(
       step,
