@@ -184,12 +184,14 @@ from recjax import experiment
 from recjax.data import splits
 from recjax.data.sources import planted
 from recjax.models import sasrec
+from recjax.tasks import objectives
 from recjax.train import loop
 from recjax.train import mesh
 
 experiment.Experiment.source = @planted.PlantedSource()
 experiment.Experiment.splitter = @splits.LeaveOneOut()
 experiment.Experiment.model = @sasrec.SASRec()
+experiment.Experiment.objective = @objectives.BinaryCrossEntropy()
 experiment.Experiment.batch_size = 16
 experiment.Experiment.micro_rows = 8
 experiment.Experiment.train = @loop.TrainConfig()

@@ -50,7 +50,11 @@ def train_together(gin_file, workdir, tmp_path, env, num_processes=2):
 
 def test_two_processes_train_as_one(tmp_path, tiny_gin, process_env):
   gin_file = tiny_gin(
-    data=2, feed='"grain"', num_epochs=3, eval_every_epochs=1.0
+    objective="@objectives.FullSoftmax()",
+    data=2,
+    feed='"grain"',
+    num_epochs=3,
+    eval_every_epochs=1.0,
   )
   workdir = tmp_path / "two"
   texts = train_together(gin_file, workdir, tmp_path, process_env)
