@@ -107,6 +107,11 @@ def command_text(arguments: Sequence[str] | None = None) -> str:
   name = pathlib.Path(program).name
   if name == "__main__.py":
     name = f"python -m {pathlib.Path(program).parent.name}"
+  elif name.endswith(".py"):
+    name = f"python {program}"
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None and spec.origin == program:
+      name = f"python -m {spec.name}"
   return " ".join((name, *map(shlex.quote, rest)))
 
 
