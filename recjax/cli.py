@@ -213,14 +213,19 @@ def make_report(arguments: Sequence[str]) -> None:
   if values["published"]:
     toml = pathlib.Path(values["published"])
     results = pathlib.Path(values["results"] or toml.with_name("results.json"))
-    results_tables.publish(toml, workdirs, results)
+    readme = values["readme"]
+    # The README beside experiments/ shows all of them.
+    shows_all = (
+      readme and (pathlib.Path(readme).parent / "experiments").is_dir()
+    )
+    results_tables.publish(
+      toml, workdirs, results, None if shows_all else readme
+    )
     print(results)
-    # The folder of all experiments: one file of results in each.
     experiments = results.parent.parent
-    if values["readme"]:
-      results_tables.update_readme(
-        values["readme"], results_tables.load_all_results(experiments)
-      )
+    if shows_all:
+      rows = results_tables.load_all_results(experiments)
+      results_tables.update_readme(readme, rows)
     if values["results_page"]:
       results_tables.update_results_page(experiments, values["results_page"])
 
