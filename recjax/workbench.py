@@ -65,6 +65,11 @@ class Workbench:
     return jnp.asarray(out)
 
   @functools.cached_property
+  def _all_counts(self) -> Num[np.ndarray, " vocab"]:
+    """The count of every item id over all parts; some protocols use it."""
+    return item_counts(self.interactions, np.arange(len(self.interactions)))
+
+  @functools.cached_property
   def _validation_set(self) -> EvalSet:
     users = make_eval_set(self.interactions, self.split, "validation")
     most = self.max_validation_users
@@ -91,9 +96,7 @@ class Workbench:
       self.protocol,
       num_items=self.interactions.num_items,
       popularity=self.counts,
-      all_popularity=item_counts(
-        self.interactions, np.arange(len(self.interactions))
-      ),
+      all_popularity=self._all_counts,
       **options,
     )
 
