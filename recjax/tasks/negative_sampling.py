@@ -143,17 +143,17 @@ class NegativeSampling:
     """
     rows, length = item_id.shape
     places = 1 if self.shared else length
-    shape = (rows, places, self.num)
-    keys = jax.random.split(key, 3)
-    draw = lambda key: self.draw(
-      key, shape, num_items=num_items, tickets=tickets
+    # The redraws come out of the same call: small calls cost more than bits.
+    draws = self.draw(
+      key,
+      (1 if self.exclude == "none" else 3, rows, places, self.num),
+      num_items=num_items,
+      tickets=tickets,
     )
-    negative = draw(keys[0])
-    if self.exclude == "none":
-      return negative
-    for redraw_key in keys[1:]:
+    negative = draws[0]
+    for redrawn in draws[1:]:
       taken = _in_own_sequence(negative, item_id, target_id, segment_id)
-      negative = jnp.where(taken, draw(redraw_key), negative)
+      negative = jnp.where(taken, redrawn, negative)
     return negative
 
 
