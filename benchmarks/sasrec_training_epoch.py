@@ -117,7 +117,9 @@ def make_ours(
   )
   key, mesh = jax.random.key(0), make_mesh(MeshConfig())
   group = ParamGroup(learning_rate=LEARNING_RATE, b1=BETAS[0], b2=BETAS[1])
-  optimizer = Optimizer(groups=(group,)).build(jax.eval_shape(task.init, key))
+  optimizer = Optimizer(groups=(group,)).build(
+    jax.eval_shape(task.init, key)[0]
+  )
   init = functools.partial(init_state, task, optimizer)
   shardings = state_shardings(jax.eval_shape(init, key), mesh)
   state = jax.jit(init, out_shardings=shardings)(key)

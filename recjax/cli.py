@@ -20,13 +20,22 @@ import jax
 from absl import flags, logging
 from rich import console
 
-from recjax import errors, experiment, gin_config, workbench
+from recjax import (
+  errors,
+  experiment,
+  gin_config,
+  launch,
+  pairs_experiment,
+  workbench,
+)
 from recjax.data import data_plots, describe
 from recjax.data.prepare import prepare
 from recjax.runs import report, results_tables
 from recjax.runs.record import RunRecord
 
 GIN_PREFIX = "--gin."
+ROOTS = (experiment.Experiment, pairs_experiment.PairsExperiment)
+"""What a gin file may be about."""
 
 
 def _data_flags(values: flags.FlagValues) -> None:
@@ -137,7 +146,7 @@ def train(arguments: Sequence[str]) -> None:
     )
   _start_processes(values)
   config = gin_config.parse(values["gin_file"], bindings)
-  settings = gin_config.construct(experiment.Experiment)
+  settings = gin_config.construct(gin_config.named_root(ROOTS))
   operative = gin_config.operative_text()
   config_hash = gin_config.config_hash(operative)
   record = RunRecord(workdir)
@@ -148,7 +157,7 @@ def train(arguments: Sequence[str]) -> None:
       print(f"{workdir} is finished; nothing to do.")
       print(_result_line(record.read_result()))
     return
-  result = experiment.train(
+  result = launch.train(
     settings,
     record,
     values["data_dir"],
@@ -178,14 +187,11 @@ def evaluate(arguments: Sequence[str]) -> None:
   workdir = pathlib.Path(_required(values, "workdir", "evaluate"))
   RunRecord(workdir).read_config_hash()  # Says so if there is no run.
   gin_config.parse([workdir / "config.gin", *values["gin_file"]], bindings)
-  settings = gin_config.construct(experiment.Experiment)
-  tested = experiment.evaluate(
+  settings = gin_config.construct(gin_config.named_root(ROOTS))
+  tested = launch.evaluate(
     settings, workdir, values["data_dir"], values["cache_dir"]
   )
   protocol_hash = tested.protocol.hash()
-  RunRecord(workdir).save_per_user(
-    f"test-{protocol_hash}", user_id=tested.user_id, **tested.per_user
-  )
   print(f"protocol {tested.protocol.describe()}")
   print(f"popularity {_summary(tested.floor, {}, protocol_hash)}")
   print(_summary(tested.metrics, tested.intervals, protocol_hash))
@@ -248,7 +254,7 @@ def describe_data(arguments: Sequence[str]) -> None:
       "recjax data needs the NAME of a file in gin/datasets, or --gin_file."
     )
   gin_config.parse(gin_files, bindings)
-  settings = gin_config.construct(experiment.Experiment)
+  settings = gin_config.construct(gin_config.named_root(ROOTS))
   interactions = prepare(
     settings.source, values["data_dir"], values["cache_dir"]
   )

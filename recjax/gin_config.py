@@ -131,6 +131,24 @@ def parse(
   return gin.config_str()
 
 
+def named_root(roots: Sequence[type]) -> type:
+  """The one class of `roots` that the parsed config is about.
+
+  Raises:
+    ConfigError: it is about none of them, or about several.
+  """
+  parsed = {key[1].rpartition(".")[2] for key in _read(gin.config_str())}
+  named = [root for root in roots if root.__name__ in parsed]
+  if len(named) == 1:
+    return named[0]
+  known = ", ".join(root.__name__ for root in roots)
+  found = ", ".join(root.__name__ for root in named) or "none"
+  raise errors.ConfigError(
+    f"a config must set parameters of exactly one of {known}; it sets those of"
+    f" {found}. Files of gin/runs show how."
+  )
+
+
 def construct(root: Callable[..., Any]) -> Any:
   """Calls `root` with what is bound, and checks that all of it is used.
 

@@ -10,15 +10,19 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from recjax import files
-from recjax.data.batches import history_batches
+from recjax.data.batches import SequenceBatches, history_batches
 from recjax.data.eval_set import EvalSet, make_eval_set
 from recjax.data.interactions import Interactions
 from recjax.data.negatives import item_counts
+from recjax.data.planted_process import PlantedProcess
+from recjax.data.planted_truth import bayes_optimal
 from recjax.data.ragged import Ragged
+from recjax.data.sequences import training_sequences
 from recjax.data.splits import Split
 from recjax.evaluation.evaluate import EvalResult, evaluate
 from recjax.evaluation.protocol import Protocol
 from recjax.retrieval.scorers import DotProductScorer
+from recjax.runs.record import RunRecord
 from recjax.tasks.next_item import NextItem
 from recjax.types import Params
 
@@ -37,7 +41,9 @@ class Workbench:
     task: module, loss and negatives.
     protocol: how the validation and the test part are judged.
     max_validation_users: validation on at most so many users; 0 is all.
-    seed: of the choice of validation users.
+    batch_size: sequences of one step.
+    seed: of the order, and of the choice of validation users.
+    planted: the process that the data were drawn from, if it is known.
   """
 
   interactions: Interactions
@@ -46,7 +52,34 @@ class Workbench:
   task: NextItem
   protocol: Protocol
   max_validation_users: int
+  batch_size: int
   seed: int
+  planted: PlantedProcess | None = None
+
+  @property
+  def data_name(self) -> str:
+    """The name of the data set."""
+    return self.interactions.name
+
+  @property
+  def data_fingerprint(self) -> str:
+    """The fingerprint of the prepared data."""
+    return self.interactions.fingerprint
+
+  @functools.cached_property
+  def batches(self) -> SequenceBatches:
+    """The training sequences in their order."""
+    return SequenceBatches(
+      training_sequences(self.interactions, self.split),
+      batch_size=self.batch_size,
+      max_len=self.task.model.max_len,
+      seed=self.seed,
+    )
+
+  @property
+  def constants(self) -> dict[str, Any]:
+    """Arrays that every step reads."""
+    return self.task.constants(self.counts)
 
   @functools.cached_property
   def _encode(self):
@@ -104,6 +137,24 @@ class Workbench:
     """Test metrics with intervals and floor."""
     eval_set = make_eval_set(self.interactions, self.split, "test")
     return self.judge(params, eval_set)
+
+  def facts(self, tested: EvalResult) -> dict[str, Any]:
+    """What result.json tells besides."""
+    facts = {
+      "objective": type(self.task.objective).__name__,
+      "num_test_users": tested.num_users,
+      "leakage": self.split.leakage.to_dict(),
+    }
+    if self.planted is not None:
+      eval_set = make_eval_set(self.interactions, self.split, "test")
+      truth = bayes_optimal(self.planted, eval_set)
+      facts["bayes_optimal"] = truth.measured
+      facts["bayes_optimal_expected"] = truth.expected
+    return facts
+
+  def save(self, record: RunRecord, tested: EvalResult, name: str) -> None:
+    """Writes the metrics of each user."""
+    record.save_per_user(name, user_id=tested.user_id, **tested.per_user)
 
 
 def split_data(

@@ -20,6 +20,7 @@ LEVELS = {
   "files": 0,
   "progress": 0,
   "config": 1,
+  "schedules": 1,
   "features": 1,
   "layers": 1,
   "losses": 1,
@@ -34,15 +35,18 @@ LEVELS = {
   "runs": 3,
   "gin_config": 4,
   "experiment": 5,
+  "launch": 5,
   "workbench": 5,
   "cli": 5,
   "__main__": 5,
 }
 # Within one level, these alone know each other.
 SAME_LEVEL = {
+  ("embeddings", "schedules"),
   ("tasks", "data"),
   ("tasks", "retrieval"),
   ("cli", "experiment"),
+  ("cli", "launch"),
   ("cli", "workbench"),
   ("experiment", "workbench"),
   ("__main__", "cli"),

@@ -7,6 +7,7 @@ it comes, after a restart as well, and however many processes share the work.
 import dataclasses
 import functools
 from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
 
 import grain
 import jax
@@ -22,6 +23,44 @@ from recjax.data.sequences import (
   plan_epoch,
 )
 from recjax.errors import ConfigError, check_range
+from recjax.types import Batch
+
+
+@runtime_checkable
+class Batches(Protocol):
+  """Steps over training data in an order fixed by seed and epoch.
+
+  Attributes:
+    batch_size: examples of one step.
+    steps_per_epoch: steps that visit each example once.
+    num_bytes: of the data, were it held on a device.
+    batch_ndims: name of each array of a batch -> its number of axes; scalars
+      are the same in all processes, others are shared out among them.
+  """
+
+  batch_size: int
+  steps_per_epoch: int
+  num_bytes: int
+  batch_ndims: dict[str, int]
+
+  @property
+  def device_data(self) -> Any:
+    """All data, on the device."""
+    ...
+
+  def plan(self, epoch: int) -> Any:
+    """The order of an epoch, on the device."""
+    ...
+
+  def gather(self, data: Any, plan: Any, index: Int[Array, ""]) -> Batch:
+    """The batch of a step of an epoch, from data on the device."""
+    ...
+
+  def host_batch(
+    self, step: int, process_index: int = 0, process_count: int = 1
+  ) -> dict[str, np.ndarray]:
+    """The batch of a step of the training, or a process's share of it."""
+    ...
 
 
 class SequenceBatches:
@@ -46,6 +85,14 @@ class SequenceBatches:
     self.max_len = max_len
     self.seed = seed
     self.steps_per_epoch = num_steps_per_epoch(len(sequences), batch_size)
+    self.num_bytes = sequences.values.nbytes
+    self.batch_ndims = {
+      "window": 2,
+      "length": 1,
+      "row": 1,
+      "offset": 1,
+      "num_rows": 0,
+    }
     self._num_items = np.asarray(sequences.lengths, np.int32)
     # Two epochs are kept: prefetching reaches into the next one.
     self.plan = functools.lru_cache(maxsize=2)(self._plan)
@@ -64,7 +111,7 @@ class SequenceBatches:
     )
 
   @functools.cached_property
-  def device_sequences(self) -> tuple[Array, Array]:
+  def device_data(self) -> tuple[Array, Array]:
     """Items and offsets of all sequences, on the device."""
     if self.sequences.offsets[-1] >= 2**31:
       raise ConfigError(
@@ -75,6 +122,12 @@ class SequenceBatches:
       jnp.asarray(self.sequences.values, jnp.int32),
       jnp.asarray(self.sequences.offsets, jnp.int32),
     )
+
+  def gather(
+    self, data: tuple[Array, Array], plan: EpochPlan, index: Int[Array, ""]
+  ) -> Batch:
+    """The batch of a step of an epoch, from data on the device."""
+    return gather_batch(*data, plan, index, max_len=self.max_len)
 
   def host_batch(
     self, step: int, process_index: int = 0, process_count: int = 1
@@ -121,8 +174,8 @@ def gather_batch(
   """`SequenceBatches.host_batch` for data that lies on the device.
 
   Args:
-    items: of `device_sequences`.
-    offsets: of `device_sequences`.
+    items: of `device_data`.
+    offsets: of `device_data`.
     plan: of the epoch.
     index: step of the epoch.
     max_len: most inputs of a sequence.
@@ -149,7 +202,7 @@ def gather_batch(
 class _Steps(grain.sources.RandomAccessDataSource):
   """A Grain source whose element n is the whole batch of step n."""
 
-  batches: SequenceBatches
+  batches: Batches
   num_steps: int
   process_index: int
   process_count: int
@@ -162,7 +215,7 @@ class _Steps(grain.sources.RandomAccessDataSource):
 
 
 def grain_iterator(
-  batches: SequenceBatches,
+  batches: Batches,
   num_steps: int,
   *,
   process_index: int = 0,

@@ -6,9 +6,6 @@ rows of a user are contiguous and in time order. Ids run from 1; 0 is padding.
 
 import dataclasses
 import functools
-import json
-import os
-import pathlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,6 +13,7 @@ import pyarrow as pa
 from jaxtyping import Float, Int, Shaped
 
 from recjax import files
+from recjax.data import arrow_store
 from recjax.data import fingerprint as fingerprints
 from recjax.errors import DataError, nearest
 
@@ -196,25 +194,14 @@ class Interactions:
       tables["users"] = self.users
     if self.items is not None:
       tables["items"] = self.items
-    with files.replace_directory(directory) as folder:
-      manifest: dict = {
-        "format": _FORMAT,
-        "name": self.name,
-        "num_users": self.num_users,
-        "num_items": self.num_items,
-        "fingerprint": self.fingerprint,
-        "files": {},
-      }
-      for name, table in tables.items():
-        path = folder / f"{name}.arrow"
-        with pa.OSFile(str(path), "wb") as sink:
-          with pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table.combine_chunks())
-        manifest["files"][path.name] = {
-          "bytes": path.stat().st_size,
-          "sha256": files.sha256_of_file(path),
-        }
-      files.write_json_atomically(folder / "manifest.json", manifest)
+    facts = {
+      "format": _FORMAT,
+      "name": self.name,
+      "num_users": self.num_users,
+      "num_items": self.num_items,
+      "fingerprint": self.fingerprint,
+    }
+    arrow_store.save_tables(directory, tables, facts)
 
   @classmethod
   def load(cls, directory: files.PathLike) -> "Interactions":
@@ -223,17 +210,13 @@ class Interactions:
     Raises:
       DataError: a file is missing, truncated or altered; it is named.
     """
-    folder = pathlib.Path(directory)
-    manifest = _read_manifest(folder)
-    tables = {}
-    for file_name, expected in manifest["files"].items():
-      path = folder / file_name
-      _check_file(path, expected)
-      with pa.memory_map(os.fspath(path)) as source:
-        try:
-          tables[path.stem] = pa.ipc.open_file(source).read_all()
-        except pa.ArrowInvalid as error:
-          raise DataError(f"{path} is no Arrow file: {error}") from error
+    manifest, tables = arrow_store.load_tables(
+      directory,
+      what="interactions",
+      version=_FORMAT,
+      facts=("name", "num_users", "num_items", "fingerprint"),
+      needs="interactions",
+    )
     return cls(
       name=manifest["name"],
       table=tables["interactions"],
@@ -242,45 +225,6 @@ class Interactions:
       users=tables.get("users"),
       items=tables.get("items"),
       fingerprint=manifest["fingerprint"],
-    )
-
-
-def _read_manifest(folder: pathlib.Path) -> dict:
-  path = folder / "manifest.json"
-  try:
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-  except FileNotFoundError:
-    raise DataError(
-      f"{folder} holds no saved interactions: {path} is missing."
-    ) from None
-  except ValueError as error:
-    raise DataError(f"{path} is corrupt: {error}.") from error
-  needed = {"name", "num_users", "num_items", "fingerprint", "files"}
-  if not isinstance(manifest, dict) or not needed <= manifest.keys():
-    raise DataError(f"{path} is corrupt: it lacks some of {sorted(needed)}.")
-  if manifest.get("format") != _FORMAT:
-    raise DataError(
-      f"{path} has format {manifest.get('format')!r}; this version of recjax"
-      f" reads format {_FORMAT}. Prepare the data again."
-    )
-  if "interactions.arrow" not in manifest["files"]:
-    raise DataError(f"{path} is corrupt: it lists no interactions.arrow.")
-  return manifest
-
-
-def _check_file(path: pathlib.Path, expected: Mapping) -> None:
-  if not path.exists():
-    raise DataError(f"{path} is missing. Prepare the data again.")
-  size = path.stat().st_size
-  if size != expected["bytes"]:
-    raise DataError(
-      f"{path} has {size} bytes where its manifest says {expected['bytes']}:"
-      " it is truncated or altered. Prepare the data again."
-    )
-  if files.sha256_of_file(path) != expected["sha256"]:
-    raise DataError(
-      f"{path} does not have the checksum of its manifest: it is corrupt."
-      " Prepare the data again."
     )
 
 

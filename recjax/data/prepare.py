@@ -10,15 +10,18 @@ import pathlib
 import re
 import shutil
 import time
-from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from absl import logging
 
 import recjax
 from recjax import files
+from recjax.data.examples import ExampleSplit
 from recjax.data.interactions import Interactions
 from recjax.errors import DataError
+
+T = TypeVar("T")
 
 # Raise it when a source reads the same bytes into something else.
 _CACHE_FORMAT = 1
@@ -38,6 +41,24 @@ class Source(Protocol):
     ...
 
   def read(self, data_dir: pathlib.Path) -> Interactions:
+    """Reads or generates the data."""
+    ...
+
+
+@runtime_checkable
+class ExampleSource(Protocol):
+  """Where labelled rows come from; a frozen dataclass of settings."""
+
+  @property
+  def name(self) -> str:
+    """How reports call the data set."""
+    ...
+
+  def files(self, data_dir: pathlib.Path) -> tuple[pathlib.Path, ...]:
+    """The files that `read` reads; empty where the data is generated."""
+    ...
+
+  def read(self, data_dir: pathlib.Path) -> ExampleSplit:
     """Reads or generates the data."""
     ...
 
@@ -72,39 +93,93 @@ def prepare(
     DataError: what the source finds wrong with its files.
   """
   data_dir = pathlib.Path(data_dir)
-  cache = pathlib.Path(cache_dir) if cache_dir else default_cache_dir()
-  entry = cache / "prepared" / _entry_name(source, data_dir, cache)
-  found = _load_entry(entry)
+  entry = cache_entry(source, data_dir, cache_dir)
+  return find_or_make(
+    entry, Interactions.load, lambda: source.read(data_dir).save(entry)
+  )
+
+
+def prepare_examples(
+  source: ExampleSource,
+  data_dir: files.PathLike = ".",
+  cache_dir: files.PathLike | None = None,
+) -> ExampleSplit:
+  """`prepare` for labelled rows; see there."""
+  data_dir = pathlib.Path(data_dir)
+  entry = cache_entry(source, data_dir, cache_dir)
+  return find_or_make(
+    entry, ExampleSplit.load, lambda: source.read(data_dir).save(entry)
+  )
+
+
+def find_or_make(
+  entry: pathlib.Path,
+  load: Callable[[pathlib.Path], T],
+  make: Callable[[], object],
+) -> T:
+  """What is kept in an entry of the cache, after making it if need be.
+
+  Args:
+    entry: its path.
+    load: reads an entry; raises DataError if it is broken.
+    make: writes the entry, whole or not at all. One process calls it at a
+      time; others wait.
+  """
+  found = _load_entry(entry, load)
   if found is not None:
     return found
   with _lock(entry.with_suffix(".lock")):
-    found = _load_entry(entry)
+    found = _load_entry(entry, load)
     if found is None:
       # Nobody else writes this entry now: these are of killed processes.
       for remains in entry.parent.glob(f".writing-{entry.name}-*"):
         shutil.rmtree(remains, ignore_errors=True)
-      source.read(data_dir).save(entry)
-      found = Interactions.load(entry)
+      make()
+      found = load(entry)
   return found
 
 
-def _load_entry(entry: pathlib.Path) -> Interactions | None:
+def _load_entry(
+  entry: pathlib.Path, load: Callable[[pathlib.Path], T]
+) -> T | None:
   if not entry.exists():
     return None
   try:
-    return Interactions.load(entry)
+    return load(entry)
   except DataError as error:
     logging.warning("prepared data is rebuilt: %s", error)
     return None
 
 
+def cache_entry(
+  source: Source | ExampleSource,
+  data_dir: pathlib.Path,
+  cache_dir: files.PathLike | None = None,
+  more: Any = None,
+) -> pathlib.Path:
+  """Where in the cache a source stands, by its settings and files' content.
+
+  Args:
+    source: with `name` and `files`.
+    data_dir: where its files are.
+    cache_dir: the cache; see `default_cache_dir`.
+    more: further settings, dataclasses or JSON values, that make the data.
+  """
+  cache = pathlib.Path(cache_dir) if cache_dir else default_cache_dir()
+  return cache / "prepared" / _entry_name(source, data_dir, cache, more)
+
+
 def _entry_name(
-  source: Source, data_dir: pathlib.Path, cache: pathlib.Path
+  source: Source | ExampleSource,
+  data_dir: pathlib.Path,
+  cache: pathlib.Path,
+  more: Any,
 ) -> str:
   identity = {
     "recjax": recjax.__version__,
     "format": _CACHE_FORMAT,
     "source": _settings(source),
+    **({"more": _settings(more)} if more is not None else {}),
     "files": [
       (path.name, _content_hash(path, cache)) for path in source.files(data_dir)
     ],

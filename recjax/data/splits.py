@@ -15,6 +15,7 @@ import math
 import pathlib
 
 import numpy as np
+from jaxtyping import Int
 
 from recjax.data import split_files
 from recjax.data.interactions import Interactions
@@ -258,6 +259,9 @@ class GivenFiles:
       https://arxiv.org/abs/2308.07192) has them: lines of `input.txt` are
       histories, lines of `output.txt` the next items.
     data_dir: the folder that relative paths start from.
+    validation_per_user: without a file for it, so many random training rows
+      of each user who has more than twice as many are the validation part.
+    seed: of that draw.
   """
 
   train: str = ""
@@ -265,9 +269,22 @@ class GivenFiles:
   test: str = ""
   layout: str = "pairs"
   data_dir: str = ""
+  validation_per_user: int = 0
+  seed: int = 0
 
   def __post_init__(self):
     check_choice("GivenFiles.layout", self.layout, split_files.LAYOUTS)
+    check_range(
+      "GivenFiles.validation_per_user",
+      self.validation_per_user,
+      0,
+      integer=True,
+    )
+    if self.validation_per_user and self.validation:
+      raise ConfigError(
+        "GivenFiles takes a file for validation or validation_per_user; got"
+        f" {self.validation!r} and {self.validation_per_user}."
+      )
     if not self.test:
       raise ConfigError("GivenFiles.test must name a file; got ''.")
     if self.layout == "gsasrec" and not self.train:
@@ -286,7 +303,32 @@ class GivenFiles:
     digest = split_files.digest(paths)
     settings = [f"{part}={path!r}" for part, path in named.items() if path]
     settings += [f"layout={self.layout!r}", f"sha256={digest[:12]}"]
+    if self.validation_per_user:
+      settings += [
+        f"validation_per_user={self.validation_per_user}",
+        f"seed={self.seed}",
+      ]
+      rows |= _hold_out(
+        interactions, rows["train"], self.validation_per_user, self.seed
+      )
     return make_split(f"given_files({', '.join(settings)})", interactions, rows)
+
+
+def _hold_out(
+  interactions: Interactions,
+  train: Int[np.ndarray, " _rows"],
+  num: int,
+  seed: int,
+) -> dict[str, Int[np.ndarray, " _"]]:
+  """Random rows of each user out of the training part."""
+  user = interactions.user_id[train]
+  order = np.lexsort((np.random.default_rng(seed).random(len(train)), user))
+  begin = np.searchsorted(user[order], user[order])  # Of each row's user.
+  count = np.bincount(user)[user[order]]
+  chosen = np.zeros(len(train), bool)
+  rank = np.arange(len(train)) - begin
+  chosen[order] = (rank < num) & (count > 2 * num)
+  return {"train": train[~chosen], "validation": train[chosen]}
 
 
 def _check_short_users(splitter: str, value: str) -> None:

@@ -1,7 +1,8 @@
-"""Dense embedding tables: what they are, how they start, how rows are read.
+"""Embedding tables: what they are and how they start.
 
-Models never own tables: they are handed looked-up rows. A table lies in the
-parameters under "tables" and is trained by optax.
+Models never own tables: they are handed looked-up rows. A *dense* table lies in
+the parameters under "tables" and is trained by optax. A *sparse* one has a
+row-wise optimizer, which sees the looked-up rows alone.
 """
 
 import dataclasses
@@ -11,14 +12,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from recjax.errors import check_choice, check_range
+from recjax.embeddings.compression import Compression
+from recjax.embeddings.row_optimizers import RowOptimizer
+from recjax.errors import ConfigError, check_choice, check_range
 
+INITIALIZERS = ("glorot_uniform", "uniform", "normal", "zeros")
+SHARDINGS = ("auto", "data_parallel", "row_wise", "column_wise", "table_wise")
 ROW_MULTIPLE = 128
 """Tables have a multiple of so many rows.
 
 They then divide evenly over any usual number of devices, and the shape does
 not depend on the mesh: a checkpoint restores on any other.
 """
+MAX_ROWS = 2_000_000_000
+"""Of an array: its rows and those that mark padding are counted in int32."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,29 +33,72 @@ class TableSpec:
   """An embedding table.
 
   Attributes:
+    name: unique in its collection.
     num_ids: ids run from 0 to num_ids - 1; id 0 is padding.
     dim: width of a row.
-    initializer: "glorot_uniform", the default of TensorFlow, or "normal".
+    initializer: "glorot_uniform", the default of TensorFlow; "uniform" in
+      +-1/sqrt(rows), as DLRM; "normal"; or "zeros".
     init_stddev: standard deviation of "normal".
+    optimizer: row-wise; None is a dense table, trained by optax.
+    sharding: "data_parallel", "row_wise", "column_wise", "table_wise", or
+      "auto", which leaves it to the planner.
+    max_norm: rows are scaled down to it whenever they are trained; 0 is off.
+      Sparse tables alone.
+    dtype: "float32" or "bfloat16", of the stored rows; what is looked up is
+      float32.
+    compression: fewer rows than ids; None has one for each.
+    stack: tables of one stack lie in one array and are looked up in one
+      gather; they must agree in all but name, ids, start and compression.
   """
 
+  name: str
   num_ids: int
   dim: int
   initializer: str = "glorot_uniform"
   init_stddev: float = 0.02
+  optimizer: RowOptimizer | None = None
+  sharding: str = "auto"
+  max_norm: float = 0.0
+  dtype: str = "float32"
+  compression: Compression | None = None
+  stack: str = ""
 
   def __post_init__(self):
-    check_range("TableSpec.num_ids", self.num_ids, 1, integer=True)
-    check_range("TableSpec.dim", self.dim, 1, integer=True)
-    check_choice(
-      "TableSpec.initializer", self.initializer, ("glorot_uniform", "normal")
-    )
-    check_range("TableSpec.init_stddev", self.init_stddev, 0.0)
+    owner = f"TableSpec({self.name!r})"
+    check_range(f"{owner}.num_ids", self.num_ids, 1, 2**31 - 1, integer=True)
+    check_range(f"{owner}.dim", self.dim, 1, integer=True)
+    check_choice(f"{owner}.initializer", self.initializer, INITIALIZERS)
+    check_range(f"{owner}.init_stddev", self.init_stddev, 0.0)
+    check_choice(f"{owner}.sharding", self.sharding, SHARDINGS)
+    check_range(f"{owner}.max_norm", self.max_norm, 0.0)
+    check_choice(f"{owner}.dtype", self.dtype, ("float32", "bfloat16"))
+    if self.ids_rows > MAX_ROWS:
+      raise ConfigError(
+        f"{owner} must have at most {MAX_ROWS:,} rows; got {self.ids_rows:,}."
+        " Fewer rows than ids: TableSpec.compression."
+      )
+    if self.max_norm and self.optimizer is None:
+      raise ConfigError(
+        f"{owner}.max_norm needs a row-wise optimizer: a dense table is moved"
+        " by optax, which knows no rows."
+      )
+
+  @property
+  def ids_rows(self) -> int:
+    """Rows that ids can reach, row 0 included."""
+    if self.compression is None:
+      return self.num_ids
+    return self.compression.num_rows(self.num_ids)
 
   @property
   def num_rows(self) -> int:
-    """`num_ids` rounded up to a multiple of ROW_MULTIPLE."""
-    return -(-self.num_ids // ROW_MULTIPLE) * ROW_MULTIPLE
+    """`ids_rows` rounded up to a multiple of ROW_MULTIPLE."""
+    return round_up(self.ids_rows)
+
+
+def round_up(rows: int) -> int:
+  """The next multiple of ROW_MULTIPLE."""
+  return -(-rows // ROW_MULTIPLE) * ROW_MULTIPLE
 
 
 def init_table(
@@ -61,15 +111,23 @@ def init_table(
     key: a typed random key.
 
   Returns:
-    float32 array [spec.num_rows, spec.dim].
+    Array [spec.num_rows, spec.dim] of `spec.dtype`.
   """
-  if spec.initializer == "normal":
-    draw = jax.nn.initializers.normal(spec.init_stddev)
-  else:
-    draw = jax.nn.initializers.glorot_uniform()
   # Drawn for the ids alone: the fan-in of the paper has no rounding.
-  rows = draw(key, (spec.num_ids, spec.dim), jnp.float32).at[0].set(0.0)
-  return jnp.pad(rows, ((0, spec.num_rows - spec.num_ids), (0, 0)))
+  shape = (spec.ids_rows, spec.dim)
+  initializers = jax.nn.initializers
+  match spec.initializer:
+    case "zeros":
+      rows = jnp.zeros(shape)
+    case "normal":
+      rows = initializers.normal(spec.init_stddev)(key, shape)
+    case "uniform":
+      bound = shape[0] ** -0.5
+      rows = jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+    case _:
+      rows = initializers.glorot_uniform()(key, shape)
+  rows = rows.at[0].set(0.0).astype(spec.dtype)
+  return jnp.pad(rows, ((0, spec.num_rows - spec.ids_rows), (0, 0)))
 
 
 def lookup(

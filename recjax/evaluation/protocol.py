@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 
 from recjax.errors import ConfigError, check_choice, check_range
 from recjax.evaluation.candidates import (
@@ -23,6 +24,12 @@ from recjax.metrics.ranks import TIE_RULES
 METRICS = ("hit_rate", "recall", "precision", "ndcg", "mrr", "map")
 EXCLUDE_SEEN = ("history", "train", "none")
 _METRIC = re.compile(r"([a-z_]+)(?:@(\d+))?")
+
+
+def hash_fields(fields: Mapping[str, object]) -> str:
+  """12 hex digits of SHA-256 over the canonical JSON of the fields."""
+  text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+  return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,8 +137,7 @@ class Protocol:
       del fields["exclude_seen"]
     if not self.max_users:
       del fields["user_seed"]
-    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return hash_fields(fields)
 
   def describe(self) -> str:
     """One line for tables."""

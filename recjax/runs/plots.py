@@ -1,6 +1,5 @@
 """Plots of a run and of several: figures without any global state."""
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,43 +9,22 @@ from matplotlib import figure as mpl_figure
 from matplotlib import ticker
 
 from recjax import files
-from recjax.runs import collection, labels
+from recjax.runs import collection, labels, plot_style
+from recjax.runs.plot_style import (
+  BLUE,
+  FLOOR,
+  INK,
+  PALE,
+  SERIES,
+  SOFT,
+  new_figure,
+  png_bytes,
+  style_axes,
+  title_axes,
+)
 
 VALIDATION = "validation/"
-
-_INK, _SOFT, _LINE = "#1f2933", "#52606d", "#d9e0e7"
-_BLUE, _PALE, _FLOOR = "#2b6cb0", "#a9c6e3", "#b8c0c8"
-_SERIES = (_BLUE, "#c2622d", "#3f8361", "#7d5ba6")
-# A pixel of a screen is 1/96 inch; twice as many stay sharp when enlarged.
-PIXELS_PER_POINT = 2
-_DPI = 96 * PIXELS_PER_POINT
-
-
-def _figure(width: float, height: float) -> mpl_figure.Figure:
-  return mpl_figure.Figure((width, height), dpi=_DPI, layout="constrained")
-
-
-def _style(axes: mpl_axes.Axes, *, grid: str) -> None:
-  axes.grid(axis=grid, color=_LINE, linewidth=0.8)  # pyright: ignore
-  axes.set_axisbelow(True)
-  for side in ("top", "right"):
-    axes.spines[side].set_visible(False)
-  for side in ("left", "bottom"):
-    axes.spines[side].set_color("#9aa5b1")
-  axes.tick_params(colors=_SOFT, labelsize=9)
-  axes.xaxis.label.set(color=_SOFT, size=9.5)
-  axes.yaxis.label.set(color=_SOFT, size=9.5)
-
-
-def _title(axes: mpl_axes.Axes, text: str) -> None:
-  axes.set_title(text, loc="left", color=_INK, size=11, weight="bold")
-
-
-def png_bytes(figure: mpl_figure.Figure) -> bytes:
-  """The figure as PNG."""
-  buffer = io.BytesIO()
-  figure.savefig(buffer, format="png", facecolor="white")
-  return buffer.getvalue()
+PIXELS_PER_POINT = plot_style.PIXELS_PER_POINT
 
 
 def _series(
@@ -71,15 +49,15 @@ def _loss_panel(
   steps, loss = _series(metrics, "loss")
   width = len(loss) // 40
   if width > 1:
-    axes.plot(steps, loss, color=_PALE, linewidth=0.8, label="each logged step")
+    axes.plot(steps, loss, color=PALE, linewidth=0.8, label="each logged step")
     smooth = _running_mean(loss, width)
     label = f"mean of the last {width}"
-    axes.plot(steps, smooth, color=_BLUE, linewidth=1.8, label=label)
-    axes.legend(frameon=False, fontsize=8.5, labelcolor=_SOFT)
+    axes.plot(steps, smooth, color=BLUE, linewidth=1.8, label=label)
+    axes.legend(frameon=False, fontsize=8.5, labelcolor=SOFT)
   else:
-    axes.plot(steps, loss, color=_BLUE, linewidth=1.6, marker=".", markersize=4)
+    axes.plot(steps, loss, color=BLUE, linewidth=1.6, marker=".", markersize=4)
   axes.set_ylabel("loss (mean over targets, nats)")
-  _title(axes, "Training loss")
+  title_axes(axes, "Training loss")
 
 
 def validation_keys(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -88,10 +66,10 @@ def validation_keys(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
   chosen = sorted(
     keys, key=lambda key: labels.metric_order(key.removeprefix(VALIDATION))
   )
-  if len(chosen) > len(_SERIES):
+  if len(chosen) > len(SERIES):
     at_10 = [key for key in chosen if key.endswith("@10") or "@" not in key]
     chosen = at_10 or chosen
-  return chosen[: len(_SERIES)]
+  return chosen[: len(SERIES)]
 
 
 def _validation_panel(
@@ -100,7 +78,7 @@ def _validation_panel(
   keys: Sequence[str],
   best_step: int | None,
 ) -> None:
-  for colour, key in zip(_SERIES, keys):
+  for colour, key in zip(SERIES, keys):
     steps, values = _series(metrics, key)
     label = labels.metric_label(key.removeprefix(VALIDATION))
     axes.plot(
@@ -114,7 +92,7 @@ def _validation_panel(
   if best_step is not None:
     axes.axvline(
       best_step,
-      color=_SOFT,
+      color=SOFT,
       linewidth=1,
       linestyle=(0, (4, 3)),
       zorder=1,
@@ -122,8 +100,8 @@ def _validation_panel(
     )
   axes.set_ylim(bottom=0)
   axes.set_ylabel("validation metric (mean over users, 0 to 1)")
-  axes.legend(frameon=False, fontsize=8.5, labelcolor=_SOFT)
-  _title(axes, "Validation")
+  axes.legend(frameon=False, fontsize=8.5, labelcolor=SOFT)
+  title_axes(axes, "Validation")
 
 
 def training_figure(
@@ -140,7 +118,7 @@ def training_figure(
     title: of the figure.
   """
   keys = validation_keys(metrics)
-  figure = _figure(10.8 if keys else 5.2, 3.7)
+  figure = new_figure(10.8 if keys else 5.2, 3.7)
   figure.get_layout_engine().set(wspace=0.05)  # pyright: ignore
   panels = figure.subplots(1, 2 if keys else 1, squeeze=False)[0]
   _loss_panel(panels[0], metrics)
@@ -150,9 +128,9 @@ def training_figure(
     axes.set_xlabel("optimizer steps")
     axes.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
-    _style(axes, grid="both")
+    style_axes(axes, grid="both")
   if title:
-    figure.suptitle(title, color=_INK, size=12, x=0.01, ha="left")
+    figure.suptitle(title, color=INK, size=12, x=0.01, ha="left")
   return figure
 
 
@@ -166,15 +144,15 @@ def _draw_values(
   low, high = np.asarray(intervals, np.float64).T
   spread = np.abs(np.stack([values - low, high - values]))
   places = np.arange(len(names))
-  axes.bar(places - 0.2, values, 0.38, color=_BLUE, label="this run")
+  axes.bar(places - 0.2, values, 0.38, color=BLUE, label="this run")
   axes.errorbar(
-    places - 0.2, values, spread, fmt="none", ecolor=_INK, elinewidth=1.3,
+    places - 0.2, values, spread, fmt="none", ecolor=INK, elinewidth=1.3,
     capsize=4, label="95% interval",
   )  # fmt: skip
   for place, value, top in zip(places, values, np.maximum(high, values)):
     axes.annotate(
       labels.number(value), (place - 0.2, top), (0, 4), fontsize=8.5,
-      textcoords="offset points", ha="center", color=_INK,
+      textcoords="offset points", ha="center", color=INK,
     )  # fmt: skip
 
 
@@ -186,14 +164,14 @@ def test_figure(result: Mapping[str, Any]) -> mpl_figure.Figure:
   """
   names = sorted(result["metrics"], key=labels.metric_order)
   names = [name for name in names if result["metrics"][name] is not None]
-  figure = _figure(max(5.2, 1.6 + 1.2 * len(names)), 3.9)
+  figure = new_figure(max(5.2, 1.6 + 1.2 * len(names)), 3.9)
   axes = figure.subplots()
   _draw_values(axes, result, names)
   floor = result.get("floor") or {}
   optimal = result.get("bayes_optimal") or {}
   for what, colour, label in (
-    (floor, _FLOOR, "popularity (floor)"),
-    (optimal, _INK, "Bayes optimum"),
+    (floor, FLOOR, "popularity (floor)"),
+    (optimal, INK, "Bayes optimum"),
   ):
     known = [
       (i, what[n]) for i, n in enumerate(names) if what.get(n) is not None
@@ -212,10 +190,10 @@ def test_figure(result: Mapping[str, Any]) -> mpl_figure.Figure:
   axes.set_xlim(-0.6, len(names) - 0.4)
   axes.set_ylabel("test metric (mean over users, 0 to 1)")
   axes.margins(y=0.15)
-  _style(axes, grid="y")
-  _title(axes, f"{result['name']}: test on {result['dataset']}")
+  style_axes(axes, grid="y")
+  title_axes(axes, f"{result['name']}: test on {result['dataset']}")
   axes.legend(
-    frameon=False, fontsize=8.5, labelcolor=_SOFT, loc="upper left",
+    frameon=False, fontsize=8.5, labelcolor=SOFT, loc="upper left",
     bbox_to_anchor=(1.0, 1.0),
   )  # fmt: skip
   return figure
@@ -230,7 +208,7 @@ def comparison_figure(
     groups: of one protocol and one data set.
     metric: name of a test metric that all of them have.
   """
-  figure = _figure(8.4, 1.5 + 0.42 * len(groups))
+  figure = new_figure(8.4, 1.5 + 0.42 * len(groups))
   axes = figure.subplots()
   for place, group in enumerate(groups):
     estimate = group.estimate(metric)
@@ -238,22 +216,22 @@ def comparison_figure(
       continue
     low = estimate.mean if estimate.low is None else estimate.low
     high = estimate.mean if estimate.high is None else estimate.high
-    axes.plot([low, high], [place, place], color=_PALE, linewidth=5,
+    axes.plot([low, high], [place, place], color=PALE, linewidth=5,
       solid_capstyle="round")  # fmt: skip
-    axes.plot(estimate.mean, place, "o", color=_BLUE, markersize=7)
+    axes.plot(estimate.mean, place, "o", color=BLUE, markersize=7)
     axes.annotate(
       labels.number(estimate.mean), (high, place), (8, 0), fontsize=8.5,
-      textcoords="offset points", va="center", color=_INK,
+      textcoords="offset points", va="center", color=INK,
     )  # fmt: skip
   floors = {g.mean("floor", metric) for g in groups} - {None}
   for index, floor in enumerate(sorted(floors)):  # pyright: ignore
     axes.axvline(
-      floor, color=_SOFT, linewidth=1.2, linestyle=(0, (4, 3)),
+      floor, color=SOFT, linewidth=1.2, linestyle=(0, (4, 3)),
       label=None if index else "popularity (floor)",
     )  # fmt: skip
   if floors:
     axes.legend(
-      frameon=False, fontsize=8.5, labelcolor=_SOFT, loc="lower right",
+      frameon=False, fontsize=8.5, labelcolor=SOFT, loc="lower right",
       bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2,
     )  # fmt: skip
   names = [
@@ -267,8 +245,8 @@ def comparison_figure(
   axes.set_xlim(left=0)
   label = labels.metric_label(metric)
   axes.set_xlabel(f"test {label} (mean over users, bars: 95% interval)")
-  _style(axes, grid="x")
-  _title(axes, f"{label} on {groups[0].first['dataset']}")
+  style_axes(axes, grid="x")
+  title_axes(axes, f"{label} on {groups[0].first['dataset']}")
   return figure
 
 

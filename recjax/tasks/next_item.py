@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, Num
 
 from recjax.data.sequences import PackedRows, pack
+from recjax.embeddings.collection import EmbeddingCollection
 from recjax.embeddings.tables import TableSpec, init_table, lookup
-from recjax.errors import check_choice, check_range
+from recjax.errors import ConfigError, check_choice, check_range
 from recjax.losses.pairwise import bpr_loss
 from recjax.losses.pointwise import binary_cross_entropy_loss, gbce_loss
 from recjax.losses.softmax import full_softmax_loss, sampled_softmax_loss
@@ -26,6 +27,7 @@ from recjax.tasks.objectives import (
   Objective,
   SampledSoftmax,
 )
+from recjax.tasks.task import NO_TABLES
 from recjax.types import ITEM, Batch, Params
 
 
@@ -58,23 +60,37 @@ class NextItem:
     )
     check_range("NextItem.micro_rows", self.micro_rows, 1, integer=True)
     check_range("NextItem.num_items", self.num_items, 2, integer=True)
+    if self.micro_rows % self.data_shards:
+      raise ConfigError(
+        f"micro_rows must be a multiple of the {self.data_shards} devices of"
+        f" the mesh axis 'data'; got {self.micro_rows}."
+      )
 
   @property
   def table(self) -> TableSpec:
     """The item table."""
     model = self.model
     return TableSpec(
-      self.num_items + 1, model.dim, model.initializer, model.init_stddev
+      "item",
+      self.num_items + 1,
+      model.dim,
+      model.initializer,
+      model.init_stddev,
     )
 
-  def init(self, key: Key[Array, ""]) -> Params:
+  @property
+  def sparse(self) -> EmbeddingCollection:
+    """None: the item table is dense."""
+    return NO_TABLES
+
+  def init(self, key: Key[Array, ""]) -> tuple[Params, dict[str, Any]]:
     """Draws all parameters: {"model": ..., "tables": {"item": ...}}."""
     model_key, table_key = jax.random.split(key)
     ids = jnp.zeros((1, self.model.max_len), jnp.int32)
     rows = {ITEM: jnp.zeros((*ids.shape, self.model.dim))}
     variables = self.model.init(model_key, rows, ids, ids)
     tables = {"item": init_table(self.table, table_key)}
-    return {"model": variables["params"], "tables": tables}
+    return {"model": variables["params"], "tables": tables}, {}
 
   def constants(
     self, counts: Num[np.ndarray, " vocab"]
@@ -109,59 +125,83 @@ class NextItem:
     live = (batch["num_rows"] + self.micro_rows - 1) // self.micro_rows
     return jax.tree.map(split, rows), live
 
+  def examples(
+    self, part: PackedRows, constants: Any, key: Key[Array, ""]
+  ) -> Batch:
+    """Packed rows as named arrays, with negatives where the loss needs any.
+
+    Args:
+      part: packed rows.
+      constants: of `constants`.
+      key: of the micro-batch; the loss gets the same one.
+
+    Returns:
+      The fields of `PackedRows`, and "negative_id".
+    """
+    examples = part._asdict()
+    if not isinstance(self.objective, FullSoftmax):
+      negative_key, _ = jax.random.split(key)
+      examples["negative_id"] = self.objective.negatives.draw_for_rows(
+        negative_key,
+        part.item_id,
+        part.target_id,
+        part.segment_id,
+        num_items=self.num_items,
+        tickets=constants.get("tickets"),
+      )
+    return examples
+
   def loss(
     self,
     params: Params,
-    rows: PackedRows,
+    rows: dict[str, Float[Array, "n dim"]],
+    variables: dict[str, Any],
+    examples: Batch,
     constants: Any,
     key: Key[Array, ""],
     *,
     deterministic: bool = False,
-  ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+  ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], dict[str, Any]]]:
     """The sum of the losses of a micro-batch, and how many targets it has.
 
     Args:
       params: of `init`.
-      rows: packed rows.
+      rows: none.
+      variables: none.
+      examples: of `examples`.
       constants: of `constants`.
-      key: for negatives and dropout.
+      key: for dropout.
       deterministic: no dropout.
 
     Returns:
-      Sum of the loss over the targets, and the number of targets.
+      Sum of the loss over the targets, and (number of targets, variables).
     """
-    negative_key, dropout_key = jax.random.split(key)
-    where = rows.segment_id > 0
-    ids = {ITEM: rows.item_id}
-    if not isinstance(self.objective, FullSoftmax):
-      ids["target"] = rows.target_id
-      ids["negative"] = self.objective.negatives.draw_for_rows(
-        negative_key,
-        rows.item_id,
-        rows.target_id,
-        rows.segment_id,
-        num_items=self.num_items,
-        tickets=constants.get("tickets"),
-      )
+    del rows
+    _, dropout_key = jax.random.split(key)
+    where = examples["segment_id"] > 0
     table = params["tables"]["item"]
+    ids = {ITEM: examples["item_id"]}
+    if not isinstance(self.objective, FullSoftmax):
+      ids["target"] = examples["target_id"]
+      ids["negative"] = examples["negative_id"]
     embeddings = lookup(table, ids)
     hidden = self.model.apply(
       {"params": params["model"]},
       {ITEM: embeddings[ITEM]},
-      rows.position,
-      rows.segment_id,
+      examples["position"],
+      examples["segment_id"],
       deterministic=deterministic,
       rngs={"dropout": dropout_key},
     )["hidden"]
     if isinstance(self.objective, FullSoftmax):
       total = self._full_softmax(
-        self.objective, hidden, table, rows.target_id, where
+        self.objective, hidden, table, examples["target_id"], where
       )
     else:
       total = jnp.sum(
         self._sampled_loss(hidden, embeddings, ids, where, constants)
       )
-    return total, jnp.sum(where).astype(jnp.float32)
+    return total, (jnp.sum(where).astype(jnp.float32), variables)
 
   def _full_softmax(
     self, objective: FullSoftmax, hidden, table, target_id, where

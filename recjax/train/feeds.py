@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
-from recjax.data.batches import SequenceBatches, grain_iterator
+from recjax.data.batches import Batches, grain_iterator
 from recjax.errors import RunError
 from recjax.train.state import TrainState
 from recjax.train.step import Step, make_many_steps
@@ -39,7 +39,7 @@ class DeviceFeed:
   def __init__(
     self,
     step: Step,
-    batches: SequenceBatches,
+    batches: Batches,
     *,
     shardings: Any,
     mesh: Mesh,
@@ -52,10 +52,10 @@ class DeviceFeed:
     replicated = NamedSharding(mesh, PartitionSpec())
     self._put = functools.partial(jax.device_put, device=replicated)
     self._constants, self._base_key = self._put((constants, base_key))
-    self._sequences = self._put(batches.device_sequences)
+    self._data = self._put(batches.device_data)
     self._many_steps = jax.jit(
       make_many_steps(step, batches, steps_per_dispatch),
-      in_shardings=(shardings, *[replicated] * 7),
+      in_shardings=(shardings, *[replicated] * 6),
       out_shardings=(shardings, replicated),
       donate_argnums=0,
     )
@@ -71,7 +71,7 @@ class DeviceFeed:
       state, metrics = self._many_steps(
         state,
         self._put(self._batches.plan(epoch)),
-        *self._sequences,
+        self._data,
         np.int32(index),
         np.int32(count),
         self._constants,
@@ -96,7 +96,7 @@ class GrainFeed:
   def __init__(
     self,
     step: Step,
-    batches: SequenceBatches,
+    batches: Batches,
     *,
     shardings: Any,
     mesh: Mesh,
@@ -113,8 +113,8 @@ class GrainFeed:
     replicated = NamedSharding(mesh, PartitionSpec())
     sharded = NamedSharding(mesh, PartitionSpec("data"))
     self._layout = {
-      name: replicated if name == "num_rows" else sharded
-      for name in ("window", "length", "row", "offset", "num_rows")
+      name: sharded if ndim else replicated
+      for name, ndim in batches.batch_ndims.items()
     }
     # Not device_put: it does not reach the devices of other processes.
     put = jax.jit(lambda tree: tree, out_shardings=replicated)

@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Num
+from jaxtyping import Array, Bool
 
 from recjax import files
-from recjax.data.batches import SequenceBatches
+from recjax.data.batches import Batches
 from recjax.errors import ConfigError, RunError, check_choice, check_range
 from recjax.progress import progress_bar
-from recjax.tasks.next_item import NextItem
+from recjax.tasks.task import Task
 from recjax.train.checkpoint import Checkpoints
 from recjax.train.events import EventWriter
 from recjax.train.feeds import DeviceFeed, Feed, GrainFeed
@@ -45,6 +45,9 @@ class TrainConfig:
     select: validation metric whose highest value picks the parameters.
     patience: evaluations without a new best after which training stops; 0
       never stops early.
+    plateau_factor: all learning rates are multiplied by it after each
+      evaluation without a new best; 1 is off.
+    plateau_floor: the product of these factors does not fall below it.
     log_every_steps: the loss is logged as its mean over so many steps.
     checkpoint_every_steps: and besides at every evaluation.
     feed: "device" holds the data in device memory and takes many steps a
@@ -59,6 +62,8 @@ class TrainConfig:
   eval_every_epochs: float = 1.0
   select: str = "ndcg@10"
   patience: int = 10
+  plateau_factor: float = 1.0
+  plateau_floor: float = 1e-3
   log_every_steps: int = 50
   checkpoint_every_steps: int = 500
   feed: str = "auto"
@@ -76,6 +81,8 @@ class TrainConfig:
     check_range("TrainConfig.max_steps", self.max_steps, 0, integer=True)
     check_range("TrainConfig.patience", self.patience, 0, integer=True)
     check_range("TrainConfig.eval_every_epochs", self.eval_every_epochs, 1e-6)
+    check_range("TrainConfig.plateau_factor", self.plateau_factor, 1e-6, 1.0)
+    check_range("TrainConfig.plateau_floor", self.plateau_floor, 0.0, 1.0)
     check_choice("TrainConfig.feed", self.feed, ("auto", "device", "grain"))
 
 
@@ -98,7 +105,7 @@ class FitResult:
   """What training gives.
 
   Attributes:
-    params: of the best validation, on the host.
+    params: weights of the best validation, on the host.
     best_step: the step they were at.
     best_value: their validation metric.
     num_steps: steps taken in all.
@@ -113,14 +120,14 @@ class FitResult:
 
 
 def fit(
-  task: NextItem,
-  batches: SequenceBatches,
+  task: Task,
+  batches: Batches,
   optimizer: Optimizer,
   config: TrainConfig,
   mesh_config: MeshConfig,
   *,
   seed: int,
-  counts: Num[np.ndarray, " vocab"],
+  constants: dict[str, np.ndarray],
   workdir: files.PathLike,
   validate: Callable[[Params], dict[str, float]],
   log: Callable[[int, dict[str, float]], None],
@@ -135,9 +142,9 @@ def fit(
     config: how long, how often.
     mesh_config: the devices.
     seed: of parameters, dropout and negatives.
-    counts: training count of every item id.
+    constants: arrays that every step reads.
     workdir: holds "checkpoints", "best" and the TensorBoard files.
-    validate: host parameters -> validation metrics.
+    validate: host weights, see `TrainState.weights` -> validation metrics.
     log: is told the step and its scalars, each step once.
     on_resume: is told the step training goes on from: what was logged after
       it will be logged again.
@@ -151,9 +158,9 @@ def fit(
   """
   # ---- Devices, state, step ----------------------------------------------
   mesh = make_mesh(mesh_config)
-  _check_divides(task, batches, mesh.shape["data"])
+  _check_divides(batches, mesh.shape["data"])
   init_key, base_key = jax.random.split(jax.random.key(seed))
-  transformation = optimizer.build(jax.eval_shape(task.init, init_key))
+  transformation = optimizer.build(jax.eval_shape(task.init, init_key)[0])
   init = functools.partial(init_state, task, transformation)
   shapes = jax.eval_shape(init, init_key)
   shardings = state_shardings(shapes, mesh)
@@ -168,10 +175,11 @@ def fit(
     step=step,
     shardings=shardings,
     mesh=mesh,
-    constants=task.constants(counts),
+    constants=constants,
     base_key=base_key,
   )
   parameter_names = leaf_names(shapes.params)
+  trained_names = [*parameter_names, *leaf_names({"tables": shapes.tables})]
   replicated = NamedSharding(mesh, PartitionSpec())
   finite = jax.jit(_finite_leaves, out_shardings=replicated)
 
@@ -214,7 +222,7 @@ def fit(
       now = progress.step
       stop = min(num_steps, *((now // p + 1) * p for p in periods))
       state, metrics = feed.run(state, now, stop - now)
-      _check_finite(metrics, now, parameter_names)
+      _check_finite(metrics, now, trained_names)
       progress.step = stop
       progress.losses.extend(float(x) for x in metrics["loss"])
       progress.wall_secs = time.monotonic() - start_secs
@@ -222,7 +230,9 @@ def fit(
       is_log = stop % config.log_every_steps == 0 or is_eval
       is_checkpoint = stop % config.checkpoint_every_steps == 0 or is_eval
       if is_checkpoint:
-        _check_parameters(finite(state.params), stop, parameter_names)
+        _check_parameters(
+          finite((state.params, state.tables)), stop, trained_names
+        )
 
       scalars: dict[str, float] = {}
       if is_log:
@@ -232,7 +242,7 @@ def fit(
         )
         progress.losses = []
       if is_eval:
-        values = validate(to_host(state.params))
+        values = validate(to_host(state.weights))
         if config.select not in values:
           check_choice("TrainConfig.select", config.select, values)
         scalars |= {f"validation/{name}": v for name, v in values.items()}
@@ -242,8 +252,13 @@ def fit(
           progress.best_step = stop
           progress.evals_since_best = 0
           best_checkpoints.save(
-            stop, state.params, {"step": stop, "value": progress.best_value}
+            stop, state.weights, {"step": stop, "value": progress.best_value}
           )
+        elif config.plateau_factor < 1.0:
+          scale = jnp.maximum(
+            state.rate_scale * config.plateau_factor, config.plateau_floor
+          )
+          state = dataclasses.replace(state, rate_scale=scale)
         if config.patience and progress.evals_since_best >= config.patience:
           progress.stopped = True
       if scalars:
@@ -256,7 +271,7 @@ def fit(
       bar.advance(stop - now, _note(scalars, progress, config))
 
   # ---- The best parameters -----------------------------------------------
-  best = best_checkpoints.restore(template.params)
+  best = best_checkpoints.restore(template.weights)
   if best is None:
     raise RunError(
       f"no validation gave a number for {config.select!r}: nothing to keep."
@@ -276,10 +291,11 @@ def fit(
 
 
 def _make_feed(
-  config: TrainConfig, batches: SequenceBatches, num_steps: int, **parts: Any
+  config: TrainConfig, batches: Batches, num_steps: int, **parts: Any
 ) -> Feed:
-  size_bytes = batches.sequences.values.nbytes
-  fits = size_bytes <= config.device_feed_bytes and jax.process_count() == 1
+  fits = (
+    batches.num_bytes <= config.device_feed_bytes and jax.process_count() == 1
+  )
   if config.feed == "device" or (config.feed == "auto" and fits):
     if jax.process_count() > 1:
       raise ConfigError("feed='device' is for one process; use feed='grain'.")
@@ -289,18 +305,12 @@ def _make_feed(
   return GrainFeed(batches=batches, num_steps=num_steps, **parts)
 
 
-def _check_divides(
-  task: NextItem, batches: SequenceBatches, data_shards: int
-) -> None:
-  for name, value in (
-    ("micro_rows", task.micro_rows),
-    ("batch_size", batches.batch_size),
-  ):
-    if value % data_shards:
-      raise ConfigError(
-        f"{name} must be a multiple of the {data_shards} devices of the mesh"
-        f" axis 'data'; got {value}."
-      )
+def _check_divides(batches: Batches, data_shards: int) -> None:
+  if batches.batch_size % data_shards:
+    raise ConfigError(
+      f"batch_size must be a multiple of the {data_shards} devices of the mesh"
+      f" axis 'data'; got {batches.batch_size}."
+    )
 
 
 def _check_finite(

@@ -8,11 +8,11 @@ import jax
 import optax
 
 from recjax.errors import ConfigError, check_choice, check_range
+from recjax.schedules import check_schedule, make_schedule
 from recjax.train.state import leaf_names, path_name
 from recjax.types import Params
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "momentum", "adagrad")
-SCHEDULES = ("constant", "linear", "cosine")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,20 +49,14 @@ class ParamGroup:
 
   def __post_init__(self):
     check_choice("ParamGroup.optimizer", self.optimizer, OPTIMIZERS)
-    check_choice("ParamGroup.schedule", self.schedule, SCHEDULES)
+    check_schedule(
+      "ParamGroup", self.schedule, self.warmup_steps, self.decay_steps
+    )
     for name in ("learning_rate", "weight_decay", "eps"):
       check_range(f"ParamGroup.{name}", getattr(self, name), 0.0)
     for name in ("b1", "b2"):
       # At 1 Adam divides zero by zero.
       check_range(f"ParamGroup.{name}", getattr(self, name), 0.0, 0.999999)
-    for name in ("warmup_steps", "decay_steps"):
-      check_range(f"ParamGroup.{name}", getattr(self, name), 0, integer=True)
-    if self.schedule != "constant" and self.decay_steps <= self.warmup_steps:
-      raise ConfigError(
-        "ParamGroup.decay_steps must be larger than warmup_steps with"
-        f" schedule={self.schedule!r}; got {self.decay_steps} and"
-        f" {self.warmup_steps}."
-      )
     if self.weight_decay and self.optimizer != "adamw":
       raise ConfigError(
         "ParamGroup.weight_decay is used by optimizer='adamw' alone; got"
@@ -78,18 +72,9 @@ class ParamGroup:
 
   def rate(self) -> optax.Schedule:
     """The learning rate as a function of the step."""
-    steps = self.decay_steps - self.warmup_steps
-    match self.schedule:
-      case "linear":
-        main = optax.linear_schedule(self.learning_rate, 0.0, steps)
-      case "cosine":
-        main = optax.cosine_decay_schedule(self.learning_rate, steps)
-      case _:
-        main = optax.constant_schedule(self.learning_rate)
-    if not self.warmup_steps:
-      return main
-    warmup = optax.linear_schedule(0.0, self.learning_rate, self.warmup_steps)
-    return optax.join_schedules([warmup, main], [self.warmup_steps])
+    return make_schedule(
+      self.learning_rate, self.schedule, self.warmup_steps, self.decay_steps
+    )
 
   def transformation(self) -> optax.GradientTransformation:
     """The optax transformation of this group."""

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
@@ -11,10 +12,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
 from recjax.errors import ConfigError
-from recjax.tasks.next_item import NextItem
+from recjax.tasks.task import Task
 from recjax.types import Params
 
-TABLE_RULES = ((r"tables/", PartitionSpec("model", None)),)
+TABLE_RULES = ((r"(tables|slots)/", PartitionSpec("model", None)),)
 """Tables lie row-wise over the axis "model"; all else is replicated."""
 
 
@@ -24,14 +25,30 @@ class TrainState:
 
   Attributes:
     step: how many steps were taken, an int32 scalar.
-    params: of the task.
+    params: of the task, trained by optax.
     opt_state: of optax; its moments follow the layout of the parameters.
+    tables: sparse tables, trained by their row-wise optimizers.
+    slots: what these remember of each row.
+    variables: what the model keeps and no optimizer trains, such as the
+      running averages of batch norm.
+    rate_scale: all learning rates are multiplied by it; it falls on plateaus.
   """
 
   # Any: the same tree also holds shapes or shardings.
   step: Any
   params: Params
   opt_state: Any
+  tables: Any
+  slots: Any
+  variables: Any
+  rate_scale: Any
+
+  @property
+  def weights(self) -> Params:
+    """What serving needs: parameters, all tables and variables in one tree."""
+    weights = dict(self.params) | dict(self.variables)
+    tables = dict(self.params.get("tables", {})) | dict(self.tables)
+    return weights | {"tables": tables} if tables else weights
 
 
 def path_name(path: tuple[Any, ...]) -> str:
@@ -45,16 +62,22 @@ def leaf_names(tree: Any) -> list[str]:
 
 
 def init_state(
-  task: NextItem,
+  task: Task,
   optimizer: optax.GradientTransformation,
   key: Key[Array, ""],
 ) -> TrainState:
   """The state before the first step; a pure function of the key."""
-  params = task.init(key)
+  params, variables = task.init(key)
+  # Folded in, so that a task without sparse tables draws as it always did.
+  tables = task.sparse.init(jax.random.fold_in(key, 1))
   return TrainState(
-    step=jax.numpy.zeros((), jax.numpy.int32),
+    step=jnp.zeros((), jnp.int32),
     params=params,
     opt_state=optimizer.init(params),
+    tables=tables,
+    slots=task.sparse.init_slots(),
+    variables=variables,
+    rate_scale=jnp.ones(()),
   )
 
 

@@ -10,8 +10,9 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
-from recjax.data.batches import SequenceBatches, gather_batch
-from recjax.tasks.next_item import NextItem
+from recjax.data.batches import Batches
+from recjax.embeddings.rows import PADDING_ROW
+from recjax.tasks.task import Task
 from recjax.train.state import TrainState
 from recjax.types import Batch
 
@@ -19,7 +20,7 @@ Step = Callable[[TrainState, Batch, Any, Key[Array, ""]], tuple[Any, Any]]
 
 
 def make_step(
-  task: NextItem, optimizer: optax.GradientTransformation, mesh: Mesh
+  task: Task, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> Step:
   """The pure step (state, batch, constants, base_key) -> (state, metrics).
 
@@ -35,48 +36,95 @@ def make_step(
 
   Returns:
     The step. Its metrics are "loss", the mean over targets, and
-    "gradient_norms", one of each leaf of the parameters.
+    "gradient_norms", one of each leaf of the parameters and after them one
+    of each sparse array, there over lookups and not yet over rows.
   """
-  rows_sharding = NamedSharding(mesh, PartitionSpec(None, "data", None))
-  gradient = jax.value_and_grad(task.loss, has_aux=True)
+  summed_gradients = _make_summed_gradients(task, mesh)
 
   def step(state: TrainState, batch: Batch, constants, base_key):
     key = jax.random.fold_in(base_key, state.step)
-    micro, num_micro = task.micro_batches(batch)
-    micro = lax.with_sharding_constraint(micro, rows_sharding)
-
-    def micro_gradient(index):
-      rows = jax.tree.map(lambda x: x[index], micro)
-      micro_key = jax.random.fold_in(key, index)
-      (total, weight), grads = gradient(
-        state.params, rows, constants, micro_key
-      )
-      return total, weight, grads
-
-    # The first one starts the sums: no pass over zeros of the table's size.
-    total, weight, grads = lax.fori_loop(
-      1,
-      num_micro,
-      lambda index, sums: jax.tree.map(jnp.add, sums, micro_gradient(index)),
-      micro_gradient(0),
+    (total, weight, grads), variables, (routes, row_grads) = summed_gradients(
+      state, batch, constants, key
     )
     # A product is fused into the optimizer's own passes, a quotient is not,
     # and a norm as a dot product reads the table once.
     scale = 1.0 / weight
     norms = scale * jnp.stack(
-      [jnp.sqrt(jnp.vdot(g, g)) for g in jax.tree.leaves(grads)]
+      [jnp.sqrt(jnp.vdot(g, g)) for g in jax.tree.leaves((grads, row_grads))]
     )
-    grads = jax.tree.map(lambda g: g * scale, grads)
+    grads, row_grads = jax.tree.map(lambda g: g * scale, (grads, row_grads))
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    metrics = {"loss": total / weight, "gradient_norms": norms}
-    return TrainState(state.step + 1, params, opt_state), metrics
+    updates = jax.tree.map(lambda u: u * state.rate_scale, updates)
+    tables, slots = task.sparse.update(
+      state.tables, state.slots, routes, row_grads, state.step
+    )
+    new_state = TrainState(
+      step=state.step + 1,
+      params=optax.apply_updates(state.params, updates),
+      opt_state=opt_state,
+      tables=tables,
+      slots=slots,
+      variables=variables,
+      rate_scale=state.rate_scale,
+    )
+    return new_state, {"loss": total / weight, "gradient_norms": norms}
 
   return step
 
 
+def _make_summed_gradients(task: Task, mesh: Mesh):
+  """The sums over the micro-batches of a batch, and all its lookups."""
+  sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
+  gradient = jax.value_and_grad(task.loss, argnums=(0, 1), has_aux=True)
+  sparse = task.sparse
+
+  def summed_gradients(state: TrainState, batch: Batch, constants, key):
+    micro, num_micro = task.micro_batches(batch)
+    micro = lax.with_sharding_constraint(micro, sharding)
+
+    def micro_gradient(index, variables):
+      micro_key = jax.random.fold_in(key, index)
+      part = jax.tree.map(lambda x: x[index], micro)
+      examples = task.examples(part, constants, micro_key)
+      routes = sparse.routes(examples)
+      rows = sparse.gather(state.tables, routes)
+      (total, (weight, variables)), (grads, row_grads) = gradient(
+        state.params, rows, variables, examples, constants, micro_key
+      )
+      return (total, weight, grads), variables, (routes, row_grads)
+
+    def body(index, carry):
+      sums, variables, lookups = carry
+      new, variables, part = micro_gradient(index, variables)
+      put = lambda room, x: room.at[index].set(x)
+      sums = jax.tree.map(jnp.add, sums, new)
+      return sums, variables, jax.tree.map(put, lookups, part)
+
+    # The first one starts the sums: no pass over zeros of the table's size.
+    sums, variables, lookups = micro_gradient(0, state.variables)
+    lookups = _with_room(lookups, jax.tree.leaves(micro)[0].shape[0])
+    sums, variables, lookups = lax.fori_loop(
+      1, num_micro, body, (sums, variables, lookups)
+    )
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), lookups)
+    return sums, variables, flat
+
+  return summed_gradients
+
+
+def _with_room(lookups, num_micro: int):
+  """Room for the lookups of all micro-batches; these of the first are in."""
+  routes, row_grads = lookups
+  empty = lambda x, fill: jnp.full((num_micro - 1, *x.shape), fill, x.dtype)
+  join = lambda x, fill: jnp.concatenate([x[None], empty(x, fill)])
+  return (
+    jax.tree.map(lambda x: join(x, PADDING_ROW), routes),
+    jax.tree.map(lambda x: join(x, 0), row_grads),
+  )
+
+
 def make_many_steps(
-  step: Step, batches: SequenceBatches, max_steps: int
+  step: Step, batches: Batches, max_steps: int
 ) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
   """Steps of one epoch on data that lies on the device, in one dispatch.
 
@@ -86,15 +134,13 @@ def make_many_steps(
     max_steps: room for the metrics of so many steps.
 
   Returns:
-    (state, plan, items, offsets, first index in the epoch, number of steps,
-    constants, base_key) -> (state, metrics with a leading axis [max_steps]).
+    (state, plan, data, first index in the epoch, number of steps, constants,
+    base_key) -> (state, metrics with a leading axis [max_steps]).
   """
 
-  def many(state, plan, items, offsets, first, num_steps, constants, base_key):
+  def many(state, plan, data, first, num_steps, constants, base_key):
     def one(state, index):
-      batch = gather_batch(
-        items, offsets, plan, first + index, max_len=batches.max_len
-      )
+      batch = batches.gather(data, plan, first + index)
       return step(state, batch, constants, base_key)
 
     shapes = jax.eval_shape(one, state, 0)[1]

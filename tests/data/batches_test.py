@@ -40,7 +40,7 @@ def equal(got, want):
 
 
 def test_device_and_host_give_the_same_batches_bit_for_bit(batches):
-  items, offsets = batches.device_sequences
+  items, offsets = batches.device_data
   gather = jax.jit(batches_lib.gather_batch, static_argnames="max_len")
   assert batches.steps_per_epoch == 3
   for step in range(2 * batches.steps_per_epoch):
@@ -144,7 +144,7 @@ def test_too_many_interactions_for_a_device_are_refused():
   huge = Ragged(np.zeros(0, np.int32), np.array([0, 2**31], np.int64))
   batches = batches_lib.SequenceBatches(huge, batch_size=1, max_len=2, seed=0)
   with pytest.raises(ConfigError, match="Use feed='grain'"):
-    _ = batches.device_sequences
+    _ = batches.device_data
 
 
 # -- Histories ----------------------------------------------------------------

@@ -297,3 +297,26 @@ def test_gsasrec_folders(data_dir):
   # Train, validation, test and what the inputs of the test show beyond.
   parts = [split.train, split.validation, split.test, split.context]
   assert sorted(np.concatenate(parts)) == list(range(len(data)))
+
+
+def test_given_files_hold_out_rows_for_validation(tmp_path):
+  user = np.repeat(np.arange(1, 6), [8, 8, 5, 8, 8])
+  item = np.concatenate([np.arange(1, n + 1) for n in (8, 8, 5, 8, 8)])
+  interactions = Interactions.from_columns(
+    "x", {"user_id": user.astype(np.int32), "item_id": item.astype(np.int32)}
+  )
+  (tmp_path / "test").write_text("".join(f"{u} 1\n" for u in range(1, 6)))
+  make = lambda seed: GivenFiles(
+    test="test", data_dir=str(tmp_path), validation_per_user=2, seed=seed
+  )(interactions)
+  split = make(0)
+  held = np.bincount(interactions.user_id[split.validation], minlength=6)
+  # User 3 has four training rows, which is not more than twice two.
+  np.testing.assert_array_equal(held, [0, 2, 2, 0, 2, 2])
+  parts = [split.train, split.validation, split.test]
+  np.testing.assert_array_equal(
+    np.sort(np.concatenate(parts)), np.arange(len(interactions))
+  )
+  np.testing.assert_array_equal(split.validation, make(0).validation)
+  assert np.any(split.validation != make(1).validation)
+  assert split.name != make(1).name

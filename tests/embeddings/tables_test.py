@@ -11,18 +11,18 @@ from recjax.errors import ConfigError
   "num_ids,num_rows", [(1, 128), (128, 128), (129, 256), (3417, 3456)]
 )
 def test_rows_are_rounded_up_to_128(num_ids, num_rows):
-  assert TableSpec(num_ids, 4).num_rows == num_rows
+  assert TableSpec("item", num_ids, 4).num_rows == num_rows
 
 
 def test_padding_and_rows_past_the_ids_are_zero():
-  table = np.asarray(init_table(TableSpec(130, 8), jax.random.key(0)))
+  table = np.asarray(init_table(TableSpec("item", 130, 8), jax.random.key(0)))
   assert table.shape == (256, 8) and table.dtype == np.float32
   assert np.all(table[0] == 0.0) and np.all(table[130:] == 0.0)
   assert np.all(np.abs(table[1:130]).max(1) > 0.0)
 
 
 def test_glorot_uniform_is_bounded_by_the_ids_alone():
-  table = init_table(TableSpec(1000, 24), jax.random.key(0))[1:1000]
+  table = init_table(TableSpec("item", 1000, 24), jax.random.key(0))[1:1000]
   limit = np.sqrt(6 / (1000 + 24))  # Not 1024 rows.
   assert 0.999 * limit < np.abs(table).max() <= limit
   assert abs(np.std(table) - limit / np.sqrt(3)) < 0.01 * limit
@@ -30,13 +30,13 @@ def test_glorot_uniform_is_bounded_by_the_ids_alone():
 
 
 def test_normal_has_the_standard_deviation_asked_for():
-  spec = TableSpec(1000, 24, initializer="normal", init_stddev=0.1)
+  spec = TableSpec("item", 1000, 24, initializer="normal", init_stddev=0.1)
   table = init_table(spec, jax.random.key(0))[1:1000]
   assert abs(np.std(table) - 0.1) < 4 * 0.1 / np.sqrt(2 * table.size)
 
 
 def test_the_key_fixes_the_table():
-  spec = TableSpec(50, 4)
+  spec = TableSpec("item", 50, 4)
   draw = lambda seed: np.asarray(init_table(spec, jax.random.key(seed)))
   np.testing.assert_array_equal(draw(0), draw(0))
   assert np.all(draw(0)[1:50] != draw(1)[1:50])
@@ -86,4 +86,4 @@ def test_gradient_of_lookup_adds_up_what_each_row_gets():
 )
 def test_bad_settings_name_the_rule(settings, message):
   with pytest.raises(ConfigError, match=message):
-    TableSpec(**({"num_ids": 5, "dim": 2} | settings))
+    TableSpec("item", **({"num_ids": 5, "dim": 2} | settings))

@@ -46,7 +46,7 @@ def make(objective=FullSoftmax(chunk=4), **changes):  # noqa: B008
 @functools.cache
 def parameters():
   """Parameters in which no bias is zero and no scale one."""
-  params = jax.jit(make().init)(jax.random.key(0))
+  params, _ = jax.jit(make().init)(jax.random.key(0))
   rng = np.random.default_rng(1)
   noisy = lambda x: x + rng.normal(0, 0.3, x.shape).astype(np.float32)
   table = np.asarray(params["tables"]["item"]).copy()
@@ -81,12 +81,20 @@ def encode_rows(rows):
 @functools.partial(jax.jit, static_argnums=0)
 def evaluate(task, params, rows, constants, key):
   gradient = jax.value_and_grad(task.loss, has_aux=True)
-  return gradient(params, rows, constants, key, deterministic=True)
+  rows = task.examples(rows, constants, key)
+  (total, (weight, _)), grads = gradient(
+    params, {}, {}, rows, constants, key, deterministic=True
+  )
+  return (total, weight), grads
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames="deterministic")
 def evaluate_loss(task, params, rows, constants, key, deterministic=True):
-  return task.loss(params, rows, constants, key, deterministic=deterministic)
+  rows = task.examples(rows, constants, key)
+  total, (weight, _) = task.loss(
+    params, {}, {}, rows, constants, key, deterministic=deterministic
+  )
+  return total, weight
 
 
 def whole(task, batch=BATCH, evaluate=evaluate):
@@ -109,7 +117,7 @@ def allclose(got, want):
 
 
 def test_init_makes_the_model_and_the_item_table():
-  params = jax.eval_shape(make().init, jax.random.key(0))
+  params = jax.eval_shape(make().init, jax.random.key(0))[0]
   assert set(params) == {"model", "tables"}
   assert params["tables"]["item"].shape == (128, DIM)
   assert params["model"]["position_embedding"].shape == (LEN, DIM)

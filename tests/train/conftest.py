@@ -147,14 +147,15 @@ class Planted:
     run = run or Run()
     mesh = mesh or MeshConfig()
     settings = {"num_epochs": 3, "log_every_steps": 1, "patience": 0}
+    task = task or self.task(data_shards=mesh.data)
     result = fit(
-      task or self.task(data_shards=mesh.data),
+      task,
       batches or self.batches(),
       optimizer or Optimizer(),
       TrainConfig(**(settings | config)),
       mesh,
       seed=3,
-      counts=self.counts,
+      constants=task.constants(self.counts),
       workdir=workdir,
       validate=validate,
       log=log or run.log,

@@ -25,7 +25,7 @@ def make(planted):
     mesh = make_mesh(config)
     task, batches = planted.task(data_shards=config.data), planted.batches()
     key = jax.random.key(1)
-    optimizer = Optimizer().build(jax.eval_shape(task.init, key))
+    optimizer = Optimizer().build(jax.eval_shape(task.init, key)[0])
     init = functools.partial(init_state, task, optimizer)
     shardings = state_shardings(jax.eval_shape(init, key), mesh)
     feed = kind(

@@ -100,7 +100,7 @@ def test_what_the_mesh_must_divide(planted, tmp_path, what, settings):
     planted.fit(
       tmp_path,
       mesh=MESHES[1],
-      task=planted.task(**settings["task"]),
+      task=planted.task(data_shards=4, **settings["task"]),
       batches=planted.batches(settings.get("batch_size", 16)),
     )
 

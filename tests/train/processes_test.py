@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from recjax import experiment, gin_config
+from recjax import experiment, gin_config, launch
 from recjax.runs.record import RunRecord
 
 
@@ -64,7 +64,7 @@ def test_two_processes_train_as_one(tmp_path, tiny_gin, process_env):
   settings = gin_config.construct(experiment.Experiment)
   one = RunRecord(tmp_path / "one")
   cache = tmp_path / "cache"
-  result = experiment.train(settings, one, tmp_path, cache_dir=cache)
+  result = launch.train(settings, one, tmp_path, cache_dir=cache)
 
   two = RunRecord(workdir)
   assert two.read_env()["num_processes"] == 2
@@ -84,6 +84,6 @@ def test_two_processes_train_as_one(tmp_path, tiny_gin, process_env):
     np.testing.assert_allclose(found["metrics"][name], value, atol=1e-4)
 
   # What both wrote into the shared folder is read by one process.
-  tested = experiment.evaluate(settings, workdir, tmp_path, cache)
+  tested = launch.evaluate(settings, workdir, tmp_path, cache)
   for name, value in tested.metrics.items():
     np.testing.assert_allclose(found["metrics"][name], value, atol=1e-6)

@@ -30,7 +30,7 @@ PARAMS = {
 
 def state_of(optimizer):
   opt_state = optimizer.build(PARAMS).init(PARAMS)
-  return TrainState(jnp.int32(0), PARAMS, opt_state)
+  return TrainState(jnp.int32(0), PARAMS, opt_state, {}, {}, {}, jnp.float32(1))
 
 
 def specs(state, mesh, **kwargs):

@@ -116,7 +116,7 @@ def test_many_steps_are_the_steps_one_by_one(planted):
   state = init_state(task, optimizer, jax.random.key(1))
   many = jax.jit(make_many_steps(step, batches, 5))
   many_state, metrics = many(
-    state, batches.plan(2), *batches.device_sequences, 1, 3, {}, KEY
+    state, batches.plan(2), batches.device_data, 1, 3, {}, KEY
   )
   one, losses = jax.jit(step), []
   for index in (1, 2, 3):

@@ -1,0 +1,204 @@
+"""Examples larger than memory: converted once, then read from disk.
+
+`prepare_stream` reads a source block by block. A first pass fits the features
+on the training rows; a second one encodes all rows into shards (see
+`example_shards`). Both need memory for a few blocks and for the vocabularies,
+whatever the number of rows. The second pass notes every finished shard with
+the place in the source behind it: a conversion that is killed goes on from
+there, and ends with the files of an unbroken one.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+from absl import logging
+
+from recjax import files, progress
+from recjax.data.example_blocks import BlockSource, ahead, training_blocks
+from recjax.data.example_shards import EncodedExamples, ShardWriter
+from recjax.data.examples import PARTS
+from recjax.data.prepare import cache_entry, find_or_make
+from recjax.errors import DataError, check_range
+from recjax.features.fitted import FittedFeatures, fit_features
+from recjax.features.specs import Spec, check_specs
+
+GROUP_ROWS = 1 << 14
+SHARD_ROWS = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StreamSplit:
+  """Encoded examples on disk, and what encoded them.
+
+  Attributes:
+    features: fitted on the training rows.
+    train: to train on.
+    validation: it may be empty.
+    test: it may be empty.
+  """
+
+  features: FittedFeatures
+  train: EncodedExamples
+  validation: EncodedExamples
+  test: EncodedExamples
+
+  @classmethod
+  def load(cls, directory: files.PathLike) -> "StreamSplit":
+    """Opens what `prepare_stream` wrote.
+
+    Raises:
+      DataError: a file is missing or truncated; it is named.
+    """
+    folder = pathlib.Path(directory)
+    parts = (EncodedExamples.load(folder / part) for part in PARTS)
+    return cls(FittedFeatures.load(folder / "features.npz"), *parts)
+
+
+def prepare_stream(
+  source: BlockSource,
+  features: Sequence[Spec],
+  data_dir: files.PathLike = ".",
+  cache_dir: files.PathLike | None = None,
+  *,
+  group_rows: int = GROUP_ROWS,
+  shard_rows: int = SHARD_ROWS,
+) -> StreamSplit:
+  """Fits features and encodes all rows, once; ever after, opens the cache.
+
+  An entry of the cache is keyed by the settings of the source, the content of
+  its files, the features and the sizes; it appears whole or not at all.
+
+  Args:
+    source: what to read.
+    features: what each feature is.
+    data_dir: the folder in which the source looks for its files.
+    cache_dir: where prepared data is kept; see `prepare.default_cache_dir`.
+    group_rows: rows that are read at once in training.
+    shard_rows: rows of a file, at least, and after which progress is noted.
+
+  Returns:
+    The three parts, on disk.
+
+  Raises:
+    ConfigError: the features contradict each other.
+    DataError: what the source finds wrong, or a value can not be encoded.
+  """
+  check_range("group_rows", group_rows, 1, integer=True)
+  check_range("shard_rows", shard_rows, 1, integer=True)
+  features = check_specs(features)
+  data_dir = pathlib.Path(data_dir)
+  more = [list(features), group_rows, shard_rows]
+  entry = cache_entry(source, data_dir, cache_dir, more)
+
+  def make() -> None:
+    work = entry.with_name(f".partial-{entry.name}")
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+      _convert(source, features, data_dir, work, group_rows, shard_rows)
+    except _Outdated as error:
+      logging.warning("the conversion starts anew: %s", error)
+      shutil.rmtree(work)
+      work.mkdir()
+      _convert(source, features, data_dir, work, group_rows, shard_rows)
+    shutil.rmtree(entry, ignore_errors=True)  # It is there only if broken.
+    os.replace(work, entry)
+
+  return find_or_make(entry, StreamSplit.load, make)
+
+
+class _Outdated(Exception):
+  """What an unfinished conversion left can not be used."""
+
+
+def _convert(
+  source: BlockSource,
+  features: tuple[Spec, ...],
+  data_dir: pathlib.Path,
+  work: pathlib.Path,
+  group_rows: int,
+  shard_rows: int,
+) -> None:
+  """Fits and encodes, or goes on with it."""
+  note = work / "progress.json"
+  done, fitted = _read_progress(work)
+  if fitted is None:
+    fitted = fit_features(features, training_blocks(source, data_dir))
+    fitted.save(work / "features.npz")
+  states: dict[str, Any] = done["parts"]
+  try:
+    writers = {
+      part: ShardWriter(work / part, group_rows, states.get(part))
+      for part in PARTS
+    }
+  except DataError as error:
+    raise _Outdated(str(error)) from error
+
+  def commit(position: dict[str, int]) -> None:
+    for writer in writers.values():
+      writer.finish_shard()
+    parts = {part: writer.state for part, writer in writers.items()}
+    files.write_json_atomically(note, {"position": position, "parts": parts})
+
+  num_new = 0
+  position = done["position"]
+  try:
+    with progress.progress_bar(f"encoding {source.name}", unit="rows") as bar:
+      for block in ahead(source.blocks(data_dir, position)):
+        for part, table in block.parts.items():
+          columns = _encode(source, fitted, table, writers[part])
+          writers[part].add(columns)
+          num_new += table.num_rows
+          bar.advance(table.num_rows)
+        position = block.position
+        if num_new >= shard_rows:
+          commit(position)
+          num_new = 0
+    if position is None:
+      raise DataError(f"{source.name}: there is not one row.")
+    commit(position)
+  finally:
+    for writer in writers.values():
+      writer.close()
+  columns = writers["train"].state["columns"]
+  for part, writer in writers.items():
+    writer.finish(f"{source.name} {part}", columns)
+  note.unlink()
+
+
+def _encode(
+  source: BlockSource, fitted: FittedFeatures, table: Any, writer: ShardWriter
+) -> dict[str, Any]:
+  try:
+    columns = fitted.encode(table)
+  except DataError as error:
+    raise DataError(
+      f"{source.name}: {error} (Rows count from row"
+      f" {writer.state['rows']} of this part.)"
+    ) from error
+  columns["label"] = table.column(source.label_column).to_numpy()
+  if source.weight_column:
+    columns["weight"] = table.column(source.weight_column).to_numpy()
+  return columns
+
+
+def _read_progress(
+  work: pathlib.Path,
+) -> tuple[dict[str, Any], FittedFeatures | None]:
+  """Where an earlier conversion stopped, and its features."""
+  nothing: dict[str, Any] = {"position": None, "parts": {}}
+  try:
+    fitted = FittedFeatures.load(work / "features.npz")
+  except DataError:
+    return nothing, None
+  try:
+    done = json.loads((work / "progress.json").read_text("utf-8"))
+    return {"position": done["position"], "parts": done["parts"]}, fitted
+  except FileNotFoundError:
+    return nothing, fitted
+  except (ValueError, KeyError, TypeError) as error:
+    raise _Outdated(f"{work / 'progress.json'} is corrupt: {error}") from error
