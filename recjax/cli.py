@@ -26,6 +26,7 @@ from recjax import (
   gin_config,
   launch,
   pairs_experiment,
+  ranking_experiment,
   workbench,
 )
 from recjax.data import data_plots, describe
@@ -34,7 +35,11 @@ from recjax.runs import report, results_tables
 from recjax.runs.record import RunRecord
 
 GIN_PREFIX = "--gin."
-ROOTS = (experiment.Experiment, pairs_experiment.PairsExperiment)
+ROOTS = (
+  experiment.Experiment,
+  pairs_experiment.PairsExperiment,
+  ranking_experiment.RankingExperiment,
+)
 """What a gin file may be about."""
 
 

@@ -23,7 +23,7 @@ from recjax.data.ragged import Ragged
 from recjax.data.splits import LeaveOneOut, Split
 from recjax.embeddings.groups import TableSettings
 from recjax.errors import ConfigError, check_range
-from recjax.evaluation.candidates import UniformNegatives
+from recjax.evaluation.candidates import GivenLists, UniformNegatives
 from recjax.evaluation.evaluate import EvalResult, evaluate
 from recjax.evaluation.protocol import Protocol
 from recjax.models.neumf import NeuMF
@@ -106,7 +106,7 @@ class PairsExperiment:
       tables=(("", self.tables), *self.group_tables),
     )
     candidates = self.protocol.candidates
-    if getattr(candidates, "path", ""):
+    if isinstance(candidates, GivenLists) and candidates.path:
       path = str(pathlib.Path(data_dir) / candidates.path)
       candidates = dataclasses.replace(candidates, path=path)
     protocol = dataclasses.replace(

@@ -79,8 +79,8 @@ class RandomParts:
     seed: of the draw.
   """
 
-  validation: float = 0.1
-  test: float = 0.1
+  validation: float | int = 0.1
+  test: float | int = 0.1
   seed: int = 0
 
   def __post_init__(self):

@@ -28,6 +28,20 @@ _CACHE_FORMAT = 1
 
 
 @runtime_checkable
+class FileSource(Protocol):
+  """A frozen dataclass of settings that says what files it reads."""
+
+  @property
+  def name(self) -> str:
+    """How reports call the data set."""
+    ...
+
+  def files(self, data_dir: pathlib.Path) -> tuple[pathlib.Path, ...]:
+    """The files that are read; empty where the data is generated."""
+    ...
+
+
+@runtime_checkable
 class Source(Protocol):
   """Where interactions come from; a frozen dataclass of settings."""
 
@@ -152,7 +166,7 @@ def _load_entry(
 
 
 def cache_entry(
-  source: Source | ExampleSource,
+  source: FileSource,
   data_dir: pathlib.Path,
   cache_dir: files.PathLike | None = None,
   more: Any = None,
@@ -170,7 +184,7 @@ def cache_entry(
 
 
 def _entry_name(
-  source: Source | ExampleSource,
+  source: FileSource,
   data_dir: pathlib.Path,
   cache: pathlib.Path,
   more: Any,

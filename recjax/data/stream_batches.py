@@ -16,6 +16,7 @@ groups from all over the data. Rows of one group never lie further apart than
 a window of their lane.
 """
 
+import bisect
 import functools
 import threading
 from collections.abc import Iterator
@@ -204,7 +205,11 @@ class StreamBatches:
   ) -> list[Columns]:
     """The rows at increasing places of a lane, window by window."""
     found = []
-    for window in self._lanes(epoch)[lane]:
+    windows = self._lanes(epoch)[lane]
+    first = bisect.bisect_right(windows, places[0], key=lambda w: w.start) - 1
+    for window in windows[first:]:
+      if window.start > places[-1]:
+        break
       inside = places - window.start
       inside = inside[(inside >= 0) & (inside < window.num_rows)]
       if len(inside):
@@ -319,39 +324,29 @@ def stream_evaluation_batches(
   share = batch_size // process_count
   low = process_index * total // process_count
   high = (process_index + 1) * total // process_count
-  num_batches = -(-(-(-total // process_count)) // share)
-  rest: list[Columns] = []
-  num_rest = 0
+  longest = -(-total // process_count)
+  num_batches = -(-longest // share)
+  rest: Columns = {}
   for group in examples.groups(low, high):
-    rest.append(group)
-    num_rest += len(next(iter(group.values())))
-    if num_rest < share:
-      continue
-    joined = _joined(rest)
-    cut = num_rest // share * share
-    for start in range(0, cut, share):
-      num_batches -= 1
-      batch = {k: x[start : start + share] for k, x in joined.items()}
+    if rest:
+      group = {k: np.concatenate([rest[k], x]) for k, x in group.items()}
+    num_rows, start = len(next(iter(group.values()))), 0
+    while num_rows - start > share:
+      batch = {k: x[start : start + share] for k, x in group.items()}
       yield {**batch, "where": np.ones(share, bool)}
-    rest = [{k: x[max(cut - 1, 0) :].copy() for k, x in joined.items()}]
-    num_rest -= cut
-    rest = [{k: x[1:] for k, x in rest[0].items()}] if num_rest else rest
-  yield from _padded(_joined(rest), num_rest, num_batches, share)
-
-
-def _joined(parts: list[Columns]) -> Columns:
-  if len(parts) == 1:
-    return parts[0]
-  return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
+      start += share
+      num_batches -= 1
+    rest = {k: x[start:].copy() for k, x in group.items()}
+  yield from _padded(rest, num_batches, share)
 
 
 def _padded(
-  columns: Columns, num_rows: int, num_batches: int, share: int
+  columns: Columns, num_batches: int, share: int
 ) -> Iterator[dict[str, np.ndarray]]:
-  """The last batches, of which some rows or all are filled up."""
-  last = len(next(iter(columns.values()))) - 1
+  """The last batches, filled up with the last row."""
+  num_rows = len(next(iter(columns.values())))
   for number in range(num_batches):
     place = number * share + np.arange(share)
-    rows = np.minimum(place, last)
+    rows = np.minimum(place, num_rows - 1)
     batch = {name: values[rows] for name, values in columns.items()}
     yield {**batch, "where": place < num_rows}

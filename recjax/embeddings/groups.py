@@ -28,6 +28,7 @@ class CategoricalField:
     combiner: of a feature of several values; "none" for a single one.
     weights: of these values; "" weighs them alike.
     groups: that have a table for it; () is all groups.
+    shares: the field whose tables it reads; "" has its own.
   """
 
   name: str
@@ -35,6 +36,7 @@ class CategoricalField:
   combiner: str = "none"
   weights: str = ""
   groups: tuple[str, ...] = ()
+  shares: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,10 +112,17 @@ def make_collections(
       )
     part = int(chosen.optimizer is not None)
     for field in fields_of(group, fields):
-      spec = chosen.spec(group, field, dim)
-      tables[part].append(spec)
+      table = f"{group}/{field.shares or field.name}"
+      if not field.shares:
+        tables[part].append(chosen.spec(group, field, dim))
       lookups[part].append(
-        Lookup(field.name, spec.name, field.combiner, field.weights, spec.name)
+        Lookup(
+          field.name,
+          table,
+          field.combiner,
+          field.weights,
+          f"{group}/{field.name}",
+        )
       )
   dense, sparse = (
     EmbeddingCollection(tuple(t), tuple(k))

@@ -14,11 +14,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
 from recjax.embeddings.collection import Arrays, EmbeddingCollection
 from recjax.embeddings.column_optimizers import across_columns
+from recjax.embeddings.draws import can_draw, draw_piece
 from recjax.embeddings.exchange import RowExchange
 from recjax.embeddings.rows import update_rows
 from recjax.embeddings.strategies import (
@@ -131,7 +133,10 @@ class ShardedCollection:
   def init(self, key: Key[Array, ""]) -> Arrays:
     """Draws all arrays where they lie, the same numbers on every mesh."""
     tables, _ = self.shardings()
-    return jax.jit(self.collection.init, out_shardings=tables)(key)
+    if self.mesh.size == 1 or not can_draw(key):
+      return jax.jit(self.collection.init, out_shardings=tables)(key)
+    specs = {name: part.spec for name, part in self.partitions.items()}
+    return jax.jit(self._map(self._draw, (PartitionSpec(),), specs))(key)
 
   def init_slots(self) -> dict[str, Arrays]:
     """What the row-wise optimizers remember, where it lies."""
@@ -240,6 +245,25 @@ class ShardedCollection:
         state_specs,
       )(tables[name], slots[name], routes[name], grads[name], step)
     return new_tables, new_slots
+
+  def _draw(self, key):
+    """What this device holds of all arrays."""
+    names = [spec.name for spec in self.collection.tables]
+    keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
+    first = lambda axes, size: (
+      lax.axis_index(axes) * size if axes else jnp.int32(0)
+    )
+    return {
+      name: draw_piece(
+        self.arrays[name],
+        keys,
+        first(part.rows, part.block),
+        first(part.columns, part.width),
+        num_rows=part.block,
+        num_columns=part.width,
+      )
+      for name, part in self.partitions.items()
+    }
 
   def _gather(self, name):
     """A function (table, route) -> rows, with a derivative by the table."""

@@ -113,8 +113,9 @@ def delong_auc(
   xp = namespace(ranked.score)
   positive, negative = ranked.positive, ranked.negative
   all_positive, all_negative = sum_of(positive), sum_of(negative)
-  beaten = ratio(_mass_below(ranked, negative), all_negative)
-  beating = 1.0 - ratio(_mass_below(ranked, positive), all_positive)
+  below = _mass_below(ranked, xp.stack([positive, negative]))
+  beating = 1.0 - ratio(below[0], all_positive)
+  beaten = ratio(below[1], all_negative)
   auc = ratio(
     sum_of(positive * beaten),
     xp.where(all_negative > 0, all_positive, 0.0),
@@ -197,28 +198,39 @@ def group_aucs(
   xp = namespace(ranked.score)
   group = ranked.group
   bounds = tied_runs(group)
-  whole = lambda mass: range_sums(mass)(bounds.first, bounds.stop)
   below = _mass_below(ranked, negative, bounds.first)
-  all_positive, all_negative = whole(positive), whole(negative)
-  auc = ratio(whole(positive * below), all_positive * all_negative)
-  auc = xp.where(whole(xp.isnan(ranked.score) * 1.0) > 0, _NAN, auc)
-  # By counts: sums of weights that should be 0 may be off by a rounding.
-  some = lambda mass: whole((mass != 0) * 1.0) > 0
+  flag = lambda mask: xp.where(mask, 1.0, 0.0)
+  # Classes are counted: a sum of weights that should be 0 may be off by a
+  # rounding.
+  rows = (
+    positive,
+    negative,
+    positive * below,
+    flag(positive != 0),
+    flag(negative != 0),
+    flag(positive + negative != 0),
+    flag(xp.isnan(ranked.score)),
+  )
+  whole = range_sums(xp.stack(rows))(bounds.first, bounds.stop)
+  all_positive, all_negative, pairs, num_positive, num_negative, num, nan = (
+    whole
+  )
+  auc = ratio(pairs, all_positive * all_negative)
+  auc = xp.where(nan > 0, _NAN, auc)
   here = bounds.first == xp.arange(len(group))
-  has_both = here & some(positive) & some(negative)
-  shown = here & some(positive + negative)
-  impressions = xp.where(shown, all_positive + all_negative, 0.0)
+  has_both = here & (num_positive > 0) & (num_negative > 0)
+  impressions = all_positive + all_negative
   weights = {
-    "impressions": lambda: impressions,
-    "size": lambda: whole(((positive + negative) != 0) * 1.0),
-    "clicks": lambda: all_positive,
-    "uniform": lambda: xp.ones_like(auc),
-  }[average]()
+    "impressions": impressions,
+    "size": num,
+    "clicks": all_positive,
+    "uniform": xp.ones_like(auc),
+  }[average]
   return GroupAUCs(
     auc=xp.where(has_both, auc, 0.0),
     weight=xp.where(has_both, weights, 0.0),
     counted=has_both,
-    impressions=impressions,
+    impressions=xp.where(here & (num > 0), impressions, 0.0),
     group=group,
   )
 
@@ -299,11 +311,12 @@ def _rank(
   return _Ranked(sort(score), positive, negative, group)
 
 
-def _mass_below(ranked: _Ranked, mass: Any, start: Any = 0) -> Any:
+def _mass_below(ranked: _Ranked, mass: Any, start: Any = None) -> Any:
   """Of each example, the mass that scores below it, and half of its ties."""
   keys = (ranked.score,) if ranked.group is None else ranked[:1] + ranked[3:]
   runs = tied_runs(*keys)
   between = range_sums(mass)
+  start = namespace(mass).zeros_like(runs.first) if start is None else start
   return between(start, runs.first) + between(runs.first, runs.stop) / 2
 
 

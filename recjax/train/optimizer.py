@@ -28,6 +28,9 @@ class ParamGroup:
     b2: decay of the second moment.
     eps: added to the denominator of Adam and Adagrad.
     weight_decay: decoupled, of "adamw".
+    l2: strength of the penalty (l2 / 2) ||W||^2 that is added to the mean
+      loss, so l2 W to the gradient; of all rows of a dense table, looked up
+      or not.
     schedule: what follows the warm-up: "constant", or down to zero at
       `decay_steps` by "linear" or "cosine".
     warmup_steps: linear, from zero.
@@ -42,6 +45,7 @@ class ParamGroup:
   b2: float = 0.999
   eps: float = 1e-8
   weight_decay: float = 0.0
+  l2: float = 0.0
   schedule: str = "constant"
   warmup_steps: int = 0
   decay_steps: int = 0
@@ -52,7 +56,7 @@ class ParamGroup:
     check_schedule(
       "ParamGroup", self.schedule, self.warmup_steps, self.decay_steps
     )
-    for name in ("learning_rate", "weight_decay", "eps"):
+    for name in ("learning_rate", "weight_decay", "l2", "eps"):
       check_range(f"ParamGroup.{name}", getattr(self, name), 0.0)
     for name in ("b1", "b2"):
       # At 1 Adam divides zero by zero.
@@ -80,6 +84,11 @@ class ParamGroup:
     """The optax transformation of this group."""
     if self.frozen:
       return optax.set_to_zero()
+    if not self.l2:
+      return self._rule()
+    return optax.chain(optax.add_decayed_weights(self.l2), self._rule())
+
+  def _rule(self) -> optax.GradientTransformation:
     match self.optimizer:
       case "adam":
         return optax.adam(self.rate(), self.b1, self.b2, self.eps)

@@ -67,7 +67,7 @@ class Adult:
   """
 
   folder: str = "adult"
-  validation_fraction: float = 0.1
+  validation_fraction: float | int = 0.1
   seed: int = 0
   name: str = "adult"
 

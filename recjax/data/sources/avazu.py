@@ -68,8 +68,8 @@ class Avazu:
   train: str = "avazu/train.gz"
   validation: str = ""
   test: str = ""
-  validation_fraction: float | None = None
-  test_fraction: float | None = None
+  validation_fraction: float | int | None = None
+  test_fraction: float | int | None = None
   seed: int = 0
   name: str = "avazu"
   block_bytes: int = dataclasses.field(

@@ -54,8 +54,8 @@ class Criteo:
   train: str = "criteo/train.txt"
   validation: str = ""
   test: str = ""
-  validation_fraction: float | None = None
-  test_fraction: float | None = None
+  validation_fraction: float | int | None = None
+  test_fraction: float | int | None = None
   seed: int = 0
   name: str = "criteo"
   block_bytes: int = dataclasses.field(

@@ -33,8 +33,8 @@ class PartFiles:
   train: str
   validation: str = ""
   test: str = ""
-  validation_fraction: float | None = None
-  test_fraction: float | None = None
+  validation_fraction: float | int | None = None
+  test_fraction: float | int | None = None
   seed: int = 0
 
   def __post_init__(self):

@@ -62,8 +62,8 @@ class ExampleTable:
   weight_column: str = ""
   validation: str = ""
   test: str = ""
-  validation_fraction: float | None = None
-  test_fraction: float | None = None
+  validation_fraction: float | int | None = None
+  test_fraction: float | int | None = None
   seed: int = 0
   label_kind: str = "binary"
   columns: Sequence[str] = ()
