@@ -95,7 +95,9 @@ def make_ours(data: Data, rows: int, dim: int) -> Run:
       return jnp.mean(losses)
 
     loss, grads = jax.value_and_grad(loss_of)(looked_up)
-    tables, slots = collection.update(tables, slots, routes, grads, count)
+    tables, slots = collection.update(
+      tables, slots, routes, grads, count, looked_up
+    )
     return (tables, slots, count + 1), loss
 
   state = (

@@ -271,6 +271,7 @@ class RankingBench:
     """What result.json tells besides."""
     return {
       "objective": self.task.loss_name,
+      "floor_name": "base rate",
       "num_test_examples": tested.num_examples,
       "num_test_positives": tested.num_positives,
       "notes": list(tested.notes),

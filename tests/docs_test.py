@@ -186,7 +186,7 @@ def test_published_numbers_are_of_runs_that_exist(path):
   for cell in cells:
     assert (ROOT / "gin" / "runs" / f"{cell.run}.gin").is_file(), cell.run
     text = read(f"gin/runs/{cell.run}.gin")
-    assert f'experiment.Experiment.name = "{cell.run}"' in text
+    assert f'Experiment.name = "{cell.run}"' in text
     if cell.range is None:
       assert cell.tolerance < cell.published
   for row in published.load_results(path.with_name("results.json")):

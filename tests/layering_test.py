@@ -36,6 +36,8 @@ LEVELS = {
   "gin_config": 4,
   "experiment": 5,
   "launch": 5,
+  "pairs_experiment": 5,
+  "ranking_experiment": 5,
   "workbench": 5,
   "cli": 5,
   "__main__": 5,
@@ -48,7 +50,10 @@ SAME_LEVEL = {
   ("cli", "experiment"),
   ("cli", "launch"),
   ("cli", "workbench"),
+  ("cli", "pairs_experiment"),
+  ("cli", "ranking_experiment"),
   ("experiment", "workbench"),
+  ("pairs_experiment", "workbench"),
   ("__main__", "cli"),
 }
 BAD_NAMES = {"util", "utils", "helper", "helpers", "common", "misc", "base"}

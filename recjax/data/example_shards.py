@@ -33,7 +33,8 @@ from recjax.features import hashing
 
 FORMAT = 1
 _OPEN_FILES = 32
-Columns = dict[str, Shaped[np.ndarray, "row ..."]]
+# Rows of several blocks have no length in common.
+Columns = dict[str, Shaped[np.ndarray, "_ ..."]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

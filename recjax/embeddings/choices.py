@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from recjax.embeddings.collection import ArrayLayout, EmbeddingCollection
@@ -83,7 +84,7 @@ def workloads(
       )
   rows: dict[str, Any] = {}
   if all(isinstance(batch[f], np.ndarray | jax.Array) for f in features):
-    rows = collection.routes({f: batch[f] for f in features})
+    rows = collection.routes({f: jnp.asarray(batch[f]) for f in features})
   return {
     name: Workload(
       max(sizes.values()),
@@ -99,6 +100,7 @@ def choose(
   collection: EmbeddingCollection,
   work: Mapping[str, Workload],
   mesh_shape: Mapping[str, int],
+  strategies: Mapping[str, str],
   config: PlanConfig,
 ) -> tuple[ArrayPlan, ...]:
   """A strategy for each array; see `recjax.embeddings.planner`.
@@ -107,6 +109,7 @@ def choose(
     collection: tables and features.
     work: of `workloads`.
     mesh_shape: devices along "data" and "model".
+    strategies: of arrays for which no other is to be tried.
     config: memory and prices.
 
   Returns:
@@ -116,7 +119,9 @@ def choose(
     ConfigError: a strategy that a table asks for is not possible.
   """
   options = {
-    name: _options(layout, work[name], mesh_shape, config)
+    name: _options(
+      layout, strategies.get(name, "auto"), work[name], mesh_shape, config
+    )
     for name, layout in collection.arrays.items()
   }
   chosen = {name: found[0] for name, found in options.items()}
@@ -141,7 +146,12 @@ def choose(
       option.partition,
       work[name].lookups,
       option.cost,
-      _reason(collection.arrays[name], option, options[name]),
+      _reason(
+        collection.arrays[name],
+        option,
+        options[name],
+        is_asked=strategies.get(name, "auto") != "auto",
+      ),
     )
     for name, option in chosen.items()
   )
@@ -155,12 +165,12 @@ def _extra_price(new: _Option, old: _Option) -> float:
 
 def _options(
   layout: ArrayLayout,
+  asked: str,
   work: Workload,
   mesh_shape: Mapping[str, int],
   config: PlanConfig,
 ) -> list[_Option]:
   """The strategies of an array, the cheapest first."""
-  asked = layout.spec.sharding
   found: dict[Partition, _Option] = {}
   for strategy in STRATEGIES if asked == "auto" else (asked,):
     try:
@@ -173,9 +183,7 @@ def _options(
       if asked == "auto":
         continue
       raise
-    cost = array_cost(
-      layout, partition, work, dense_copies=config.dense_copies
-    )
+    cost = array_cost(layout, partition, work, dense_copies=config.dense_copies)
     price = cost.exchanged_bytes + config.latency_bytes * cost.collectives
     option = _Option(strategy, partition, cost, price)
     # On some meshes two names mean the same.
@@ -184,13 +192,17 @@ def _options(
 
 
 def _reason(
-  layout: ArrayLayout, option: _Option, options: Sequence[_Option]
+  layout: ArrayLayout,
+  option: _Option,
+  options: Sequence[_Option],
+  *,
+  is_asked: bool,
 ) -> str:
   """Why the option was chosen, in a sentence."""
   notes = []
   others = [other for other in options if other is not option]
-  if layout.spec.sharding != "auto":
-    notes.append(f"{option.strategy}, as TableSpec.sharding asks for")
+  if is_asked:
+    notes.append(f"{option.strategy}, as asked for")
   elif not others:
     notes.append(f"{option.strategy}: no other differs on this mesh")
   elif option is options[0]:

@@ -5,7 +5,9 @@ A step does with a sparse table
     routes = collection.routes(batch)            # which rows, per array
     rows = collection.gather(tables, routes)     # not differentiated
     embeddings = collection.embed(rows, batch)   # differentiated by `rows`
-    tables, slots = collection.update(tables, slots, routes, grads, step)
+    tables, slots = collection.update(
+      tables, slots, routes, grads, step, rows
+    )
 
 and its cost follows the batch, not the vocabulary. A dense table takes the
 same road up to `embed`, but is differentiated as a whole and left to optax.
@@ -257,6 +259,7 @@ class EmbeddingCollection:
     routes: Mapping[str, Int[Array, " n"]],
     grads: Mapping[str, Float[Array, "n dim"]],
     step: Int[Array, ""],
+    rows: Mapping[str, Float[Array, "n dim"]] | None = None,
   ) -> tuple[Arrays, dict[str, Arrays]]:
     """Trains the rows that were looked up, of the sparse arrays among these.
 
@@ -266,6 +269,7 @@ class EmbeddingCollection:
       routes: of `routes`.
       grads: of the loss by what `gather` gave.
       step: how many steps were taken before.
+      rows: what `gather` gave; not needed, but spares reading it again.
 
     Returns:
       Tables and slots after the step.
@@ -282,6 +286,7 @@ class EmbeddingCollection:
         step,
         optimizer=spec.optimizer,
         max_norm=spec.max_norm,
+        before=None if rows is None else rows[name],
       )
     return new_tables, new_slots
 

@@ -137,9 +137,9 @@ def _uniform(pairs, rows, columns, dim):
   first, second = (
     jnp.broadcast_to(pairs[:, i : i + 1], shape).reshape(-1) for i in (0, 1)
   )
-  bits = jax.vmap(
-    lambda a, b, count: threefry_2x32(jnp.stack([a, b]), count)
-  )(first, second, jnp.stack([highs.reshape(-1), counts.reshape(-1)], axis=1))
+  bits = jax.vmap(lambda a, b, count: threefry_2x32(jnp.stack([a, b]), count))(
+    first, second, jnp.stack([highs.reshape(-1), counts.reshape(-1)], axis=1)
+  )
   bits = (bits[:, 0] ^ bits[:, 1]).reshape(shape)
   # 23 random bits behind the point of a number in [1, 2).
   ones = (bits >> 9) | np.float32(1.0).view(np.uint32)

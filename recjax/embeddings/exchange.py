@@ -41,7 +41,7 @@ CAPACITY_SLACK = 1.25
 """Room above an even spread, of a capacity that no data were measured for."""
 
 
-class Route(NamedTuple):
+class _Route(NamedTuple):
   """Lookups, and the distinct rows among them.
 
   Attributes:
@@ -52,12 +52,11 @@ class Route(NamedTuple):
     place: place in `distinct` of each lookup.
   """
 
-  # Any: the same tuple also holds shardings.
-  rows: Any
-  distinct: Any
-  order: Any
-  segment: Any
-  place: Any
+  rows: Array
+  distinct: Array
+  order: Array
+  segment: Array
+  place: Array
 
 
 def default_capacity(partition: Partition, num_lookups: int) -> int:
@@ -88,54 +87,42 @@ class RowExchange:
   partition: Partition
   capacity: int = 0
 
-  def route(self, rows: Int[Array, " n"], columns: tuple[int, ...]) -> Route:
-    """Gathers lookups over the columns and finds the distinct ones.
+  def fetch(
+    self, table: Float[Array, "block width"], rows: Int[Array, " n"]
+  ) -> Float[Array, "n dim"]:
+    """Reads rows wherever they lie.
 
     Args:
-      rows: of the lookups of this device.
-      columns: nothing here; see `TableExchange`.
+      table: this device's piece of the array.
+      rows: of the lookups of this device; those outside are padding.
 
     Returns:
-      The route of the lookups of all devices that hold these rows' columns.
+      The rows as float32; zero for padding.
     """
-    del columns
-    if self.partition.columns:
-      rows = lax.all_gather(rows, self.partition.columns, tiled=True)
-    n = rows.shape[0]
-    ordered, order = lax.sort_key_val(
-      self._clean(rows), jnp.arange(n, dtype=jnp.int32)
-    )
-    is_first = jnp.concatenate(
-      [jnp.zeros((1,), jnp.int32), jnp.int32(ordered[1:] != ordered[:-1])]
-    )
-    segment = jnp.cumsum(is_first)
-    distinct = jnp.full((n,), PADDING_ROW).at[segment].set(ordered)
-    place = jnp.zeros((n,), jnp.int32).at[order].set(segment)
-    return Route(rows, distinct, order, segment, place)
-
-  def fetch(
-    self, table: Float[Array, "block width"], route: Route
-  ) -> Float[Array, "n dim"]:
-    """The rows of the lookups of this device, as float32; padding is zero."""
     columns = self.partition.columns
+    rows = self._join(rows)
     if self.partition.rows:
-      rows = self._fetch(table, route)
+      found = self._fetch(table, self._route(rows))
     else:
-      rows = gather_rows(table, route.rows)
+      found = gather_rows(table, rows)
     if columns:
-      rows = move_bits(
-        lambda x: lax.all_to_all(x, columns, 0, 1, tiled=True), rows
+      found = move_bits(
+        lambda x: lax.all_to_all(x, columns, 0, 1, tiled=True), found
       )
-    return rows.astype(jnp.float32)
+    return found.astype(jnp.float32)
 
   def deliver(
-    self, state: Any, route: Route, grads: Float[Array, "n dim"], write: Write
+    self,
+    state: Any,
+    rows: Int[Array, " n"],
+    grads: Float[Array, "n dim"],
+    write: Write,
   ) -> Any:
     """Brings the gradients of this device's lookups to the owners.
 
     Args:
       state: what `write` changes, such as this device's piece of a table.
-      route: of the lookups.
+      rows: of the lookups.
       grads: of what `fetch` gave.
       write: (state, rows of the piece, their gradients) -> state. A row comes
         in one call only, but may come several times in it; PADDING_ROW is to
@@ -145,10 +132,12 @@ class RowExchange:
       The state after all calls of `write`.
     """
     part = self.partition
+    rows = self._join(rows)
     if part.columns:
       grads = lax.all_to_all(grads, part.columns, 1, 0, tiled=True)
     if not part.rows and not part.replicas:
-      return write(state, route.rows, grads)
+      return write(state, rows, grads)
+    route = self._route(rows)
     sums = jax.ops.segment_sum(
       grads[route.order],
       route.segment,
@@ -157,11 +146,29 @@ class RowExchange:
     )
     return self._deliver(state, route.distinct, sums, write)
 
+  def _join(self, rows):
+    """The lookups of all devices that hold columns of the same rows."""
+    if not self.partition.columns:
+      return rows
+    return lax.all_gather(rows, self.partition.columns, tiled=True)
+
+  def _route(self, rows) -> _Route:
+    n = rows.shape[0]
+    rows = self._clean(rows)
+    ordered, order = lax.sort_key_val(rows, jnp.arange(n, dtype=jnp.int32))
+    is_new = jnp.concatenate(
+      [jnp.zeros((1,), jnp.int32), jnp.int32(ordered[1:] != ordered[:-1])]
+    )
+    segment = jnp.cumsum(is_new)
+    distinct = jnp.full((n,), PADDING_ROW).at[segment].set(ordered)
+    place = jnp.zeros((n,), jnp.int32).at[order].set(segment)
+    return _Route(rows, distinct, order, segment, place)
+
   def _fetch(self, table, route):
     """Rounds of requests and answers over the pieces of the rows."""
     part = self.partition
-    starts, capacity = self._starts(route.distinct), self._capacity(route)
-    rows = self._clean(route.rows)
+    rows = route.rows
+    starts, capacity = self._starts(route.distinct), self._capacity(rows)
     owner = jnp.minimum(rows // part.block, part.row_shards - 1)
 
     def one_round(index, out):
@@ -180,7 +187,7 @@ class RowExchange:
       return jnp.where(here[:, None], picked, out)
 
     out = jnp.zeros((rows.shape[0], part.width), table.dtype)
-    if self._takes_one_round(route):
+    if self._takes_one_round(rows):
       return one_round(0, out)
     most = jnp.max(jnp.diff(starts))
     rounds = lax.pmax(-(-most // capacity), part.rows + part.replicas)
@@ -234,15 +241,14 @@ class RowExchange:
     edges = jnp.arange(part.row_shards + 1, dtype=jnp.int32) * part.block
     return jnp.searchsorted(distinct, edges).astype(jnp.int32)
 
-  def _capacity(self, lookups) -> int:
-    n = jax.tree.leaves(lookups)[0].shape[0]
+  def _capacity(self, rows) -> int:
+    n = rows.shape[0]
     if not self.capacity:
       return default_capacity(self.partition, n)
     return min(self.capacity, n, self.partition.block)
 
-  def _takes_one_round(self, lookups) -> bool:
-    n = jax.tree.leaves(lookups)[0].shape[0]
-    return self._capacity(lookups) >= min(n, self.partition.block)
+  def _takes_one_round(self, rows) -> bool:
+    return self._capacity(rows) >= min(rows.shape[0], self.partition.block)
 
 
 def local_rows(

@@ -23,7 +23,7 @@ from recjax.embeddings.compression import Hashing
 from recjax.embeddings.plans import Plan, bytes_text
 from recjax.embeddings.row_optimizers import RowWiseAdagrad
 from recjax.embeddings.tables import ROW_MULTIPLE, TableSpec
-from recjax.errors import ConfigError
+from recjax.errors import ConfigError, check_choice
 
 _MAX_DOUBLINGS = 10
 
@@ -33,11 +33,12 @@ def plan(
   *,
   batch: Mapping[str, Any],
   mesh_shape: Mapping[str, int],
+  strategies: Mapping[str, str] | None = None,
   config: PlanConfig | None = None,
 ) -> Plan:
   """Chooses a strategy for every array of a collection.
 
-  Strategies that tables name are kept. No device is needed: the mesh may be
+  Strategies that are asked for are kept. No device is needed: the mesh may be
   one that is not there.
 
   Args:
@@ -46,20 +47,29 @@ def plan(
       shapes. On arrays capacities and imbalance are measured; on shapes an
       even spread of the rows is assumed.
     mesh_shape: devices along "data" and "model", as `Mesh.shape`.
+    strategies: array name -> one of `strategies.STRATEGIES`, or "auto"; arrays
+      that are not named follow `TableSpec.sharding`.
     config: memory and prices; None takes the defaults.
 
   Returns:
     The plan. It may not fit: see `Plan.check`.
 
   Raises:
-    ConfigError: a strategy that a table names is not possible on the mesh, or
+    ConfigError: a strategy that is asked for is not possible on the mesh, or
       the devices do not divide the batch.
   """
   config = config or PlanConfig()
+  strategies = dict(strategies or {})
+  for name in strategies:
+    check_choice("an array of plan(strategies=...)", name, collection.arrays)
+  asked = {
+    name: strategies.get(name, layout.spec.sharding)
+    for name, layout in collection.arrays.items()
+  }
   work = workloads(collection, batch, math.prod(mesh_shape.values()))
   batch_size = max((w.batch_size for w in work.values()), default=0)
   found = Plan(
-    choose(collection, work, mesh_shape, config),
+    choose(collection, work, mesh_shape, asked, config),
     dict(mesh_shape),
     batch_size,
     config.other_bytes,
@@ -67,7 +77,7 @@ def plan(
   )
   if not found.shortfall_bytes:
     return found
-  attempt = _Attempt(collection, batch, found, config)
+  attempt = _Attempt(collection, batch, found, asked, config)
   return dataclasses.replace(found, remedies=tuple(_remedies(attempt)))
 
 
@@ -77,12 +87,14 @@ class _Attempt(NamedTuple):
   collection: EmbeddingCollection
   batch: Mapping[str, Any]
   found: Plan
+  asked: Mapping[str, str]
   config: PlanConfig
 
   def again(
     self,
     specs: Sequence[TableSpec] | None = None,
     mesh_shape: Mapping[str, int] | None = None,
+    asked: Mapping[str, str] | None = None,
   ) -> Plan:
     """The plan for other tables or another mesh; the rows spread evenly."""
     mesh_shape = mesh_shape or self.found.mesh_shape
@@ -100,23 +112,26 @@ class _Attempt(NamedTuple):
       name: dataclasses.replace(of_array, num_devices=num_devices)
       for name, of_array in work.items()
     }
-    arrays = choose(collection, work, mesh_shape, self.config)
+    asked = asked or self.asked
+    arrays = choose(collection, work, mesh_shape, asked, self.config)
     return dataclasses.replace(self.found, arrays=arrays)
 
 
 def _remedies(attempt: _Attempt) -> Iterator[str]:
   """What would make a plan fit, each tried by itself."""
-  for text, change in (
-    ("dtype='bfloat16'", {"dtype": "bfloat16"}),
-    ("sharding='row_wise'", {"sharding": "row_wise"}),
+  specs = attempt.collection.tables
+  changed = lambda **fields: [dataclasses.replace(s, **fields) for s in specs]
+  row_wise = dict.fromkeys(attempt.collection.arrays, "row_wise")
+  for text, changes in (
+    ("dtype='bfloat16'", {"specs": changed(dtype="bfloat16")}),
+    ("sharding='row_wise'", {"asked": row_wise}),
     (
       "optimizer=RowWiseAdagrad(), which remembers one number a row,",
-      {"optimizer": RowWiseAdagrad()},
+      {"specs": changed(optimizer=RowWiseAdagrad())},
     ),
   ):
-    specs = attempt.collection.tables
     try:
-      new = attempt.again([dataclasses.replace(s, **change) for s in specs])
+      new = attempt.again(**changes)
     except ConfigError:
       continue  # Rows that the devices do not divide.
     if new.device_bytes < 0.99 * attempt.found.device_bytes:

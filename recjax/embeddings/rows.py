@@ -134,6 +134,7 @@ def update_rows(
   *,
   optimizer: RowOptimizer,
   max_norm: float = 0.0,
+  before: Float[Array, "n dim"] | None = None,
 ) -> tuple[Float[Array, "vocab dim"], dict[str, Array]]:
   """Applies a row-wise optimizer to the rows that were looked up.
 
@@ -148,6 +149,8 @@ def update_rows(
     step: how many steps were taken before.
     optimizer: the rule.
     max_norm: touched rows are scaled down to this Euclidean norm; 0 is off.
+    before: the rows as `gather_rows` read them from this table. They need not
+      be given, but reading a large table again takes time on a CPU.
 
   Returns:
     Table and slots after the step.
@@ -161,13 +164,17 @@ def update_rows(
     rows,
     grads,
     step,
+    before,
     cpu=bind(_update_in_blocks),
     default=bind(_update_sorted),
   )
 
 
-def _update_sorted(table, slots, rows, grads, step, *, optimizer, max_norm):
+def _update_sorted(
+  table, slots, rows, grads, step, before, *, optimizer, max_norm
+):
   """Sorts the lookups by row, sums, and moves all distinct rows at once."""
+  del before  # In the order of the lookups, which is none to read in.
   rows, sums = sum_duplicates(rows, grads, num_rows=table.shape[0])
   return _move_rows(
     table,
@@ -181,7 +188,9 @@ def _update_sorted(table, slots, rows, grads, step, *, optimizer, max_norm):
   )
 
 
-def _update_in_blocks(table, slots, rows, grads, step, *, optimizer, max_norm):
+def _update_in_blocks(
+  table, slots, rows, grads, step, before, *, optimizer, max_norm
+):
   """Sums repeated lookups in place, and moves the rows block by block.
 
   The last lookup of a row gets the gradients of the others, in their order, and
@@ -201,18 +210,20 @@ def _update_in_blocks(table, slots, rows, grads, step, *, optimizer, max_norm):
   )
   size = max(_BLOCK_ELEMENTS // table.shape[1], 1)
   if n <= size:
-    return move(table, slots, rows, sums, step)
+    return move(table, slots, rows, sums, step, before)
 
   def block(index, carry):
     # The last block begins earlier, not to end past the end: what it has of
     # the one before is done.
     start = jnp.minimum(index * size, n - size)
-    own = jax.lax.dynamic_slice_in_dim(rows, start, size)
+    own, part, old = jax.tree.map(
+      lambda array: jax.lax.dynamic_slice_in_dim(array, start, size),
+      (rows, sums, before),
+    )
     near = jnp.arange(size, dtype=jnp.int32)
     own = jnp.where(start + near >= index * size, own, num_rows + near)
-    part = jax.lax.dynamic_slice_in_dim(sums, start, size)
     table, slots = carry
-    return move(table, slots, own, part, step)
+    return move(table, slots, own, part, step, old)
 
   return jax.lax.fori_loop(0, -(-n // size), block, (table, slots))
 
@@ -243,7 +254,7 @@ def _add_repeats(grads, last, is_repeat):
 
 
 def _move_rows(
-  table, slots, rows, sums, step, *, optimizer, max_norm, is_sorted
+  table, slots, rows, sums, step, before=None, *, optimizer, max_norm, is_sorted
 ):
   """Moves distinct rows by their summed gradients."""
   read = lambda array: array.at[rows].get(
@@ -256,7 +267,7 @@ def _move_rows(
     indices_are_sorted=is_sorted,
   )
   new_rows, new_slots = optimizer.update(
-    read(table).astype(sums.dtype),
+    (read(table) if before is None else before).astype(sums.dtype),
     {name: read(slot) for name, slot in slots.items()},
     sums,
     step,

@@ -29,7 +29,7 @@ from recjax.embeddings.strategies import (
   lookup_columns,
   make_partition,
 )
-from recjax.embeddings.table_exchange import TableExchange
+from recjax.embeddings.table_exchange import TableExchange, TableRoute
 from recjax.errors import ConfigError, check_choice
 
 _ALL = PartitionSpec(MESH_AXES)
@@ -144,13 +144,14 @@ class ShardedCollection:
     return jax.jit(self.collection.init_slots, out_shardings=slots)()
 
   def routes(self, batch: Mapping[str, Array]) -> dict[str, Any]:
-    """Which rows the batch looks up, and what is exchanged for them.
+    """The row of every lookup of each array, on the device that looks it up.
 
     Args:
       batch: ids of the features; the batch axis is a multiple of the devices.
 
     Returns:
-      Array name -> what `gather` and `update` need.
+      Array name -> rows, flat, or a `TableRoute` of them; leaves of several
+      batches may be joined along their axis.
 
     Raises:
       ConfigError: as of `EmbeddingCollection.routes`, or the devices do not
@@ -163,14 +164,13 @@ class ShardedCollection:
     # Whole shapes are checked before pieces of them are seen.
     jax.eval_shape(self.collection.routes, inputs)
 
-    def local(inputs):
-      rows = self.collection.routes(inputs)
-      return {
-        name: exchange.route(rows[name], columns[name])
-        for name, exchange in self._exchanges.items()
-      }
-
-    return self._map(local, (_ALL,), self._route_specs())(inputs)
+    rows = self._map(self.collection.routes, (_ALL,), _ALL)(inputs)
+    return {
+      name: TableRoute(rows[name], columns[name])
+      if part.by_table
+      else rows[name]
+      for name, part in self.partitions.items()
+    }
 
   def gather(
     self, tables: Mapping[str, Array], routes: Mapping[str, Any]
@@ -241,7 +241,7 @@ class ShardedCollection:
       )
       new_tables[name], new_slots[name] = self._map(
         functools.partial(local, optimizer=optimizer, max_norm=max_norm),
-        (*state_specs, self._route_specs()[name], _ALL, PartitionSpec()),
+        (*state_specs, _ALL, _ALL, PartitionSpec()),
         state_specs,
       )(tables[name], slots[name], routes[name], grads[name], step)
     return new_tables, new_slots
@@ -268,9 +268,8 @@ class ShardedCollection:
   def _gather(self, name):
     """A function (table, route) -> rows, with a derivative by the table."""
     part, exchange = self.partitions[name], self._exchanges[name]
-    route_spec = self._route_specs()[name]
     dtype = self.collection.arrays[name].spec.dtype
-    fetch = self._map(exchange.fetch, (part.spec, route_spec), _ALL)
+    fetch = self._map(exchange.fetch, (part.spec, _ALL), _ALL)
 
     def add(total, rows, grads):
       return total.at[rows].add(grads, mode="drop")
@@ -279,19 +278,13 @@ class ShardedCollection:
       zeros = jnp.zeros((part.block, part.width), jnp.float32)
       return exchange.deliver(zeros, route, grads, add).astype(dtype)
 
-    gradient = self._map(local_gradient, (route_spec, _ALL), part.spec)
+    gradient = self._map(local_gradient, (_ALL, _ALL), part.spec)
     gather = jax.custom_vjp(fetch)
     gather.defvjp(
       lambda table, route: (fetch(table, route), route),
       lambda route, grads: (gradient(route, grads), None),
     )
     return gather
-
-  def _route_specs(self) -> dict[str, PartitionSpec]:
-    return {
-      name: _ALL if part.by_table else part.lookup_spec
-      for name, part in self.partitions.items()
-    }
 
   def _inputs(self, batch: Mapping[str, Array]) -> dict[str, Array]:
     """What the lookups read of a batch."""

@@ -105,13 +105,6 @@ class Partition:
       return self.spec
     return PartitionSpec(self.rows or None, None)
 
-  @property
-  def lookup_spec(self) -> PartitionSpec:
-    """Of lookups that all devices of the columns know."""
-    return PartitionSpec(
-      tuple(axis for axis in MESH_AXES if axis not in self.columns) or None
-    )
-
 
 def make_partition(
   layout: ArrayLayout, strategy: str, mesh_shape: Mapping[str, int]

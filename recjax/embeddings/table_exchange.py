@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from recjax.embeddings.collection import ArrayLayout
 from recjax.embeddings.exchange import Write, local_rows, move_bits
@@ -25,17 +25,14 @@ from recjax.embeddings.strategies import Partition
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TableRoute:
-  """Lookups of a device, and those that were sent to it.
+  """Lookups whose tables are known.
 
   Attributes:
-    rows: of the lookups of this device.
-    asked: rows that this device is asked for, PADDING_ROW where none.
+    rows: of the lookups, example by example.
     columns: place of the table of each lookup of an example.
   """
 
-  # Any: the same class also holds shardings.
-  rows: Any
-  asked: Any
+  rows: Any  # The same class also holds shardings.
   columns: tuple[int, ...] = dataclasses.field(metadata=dict(static=True))
 
 
@@ -77,36 +74,22 @@ class TableExchange:
   partition: Partition
   layout: ArrayLayout
 
-  def route(
-    self, rows: Int[Array, " n"], columns: tuple[int, ...]
-  ) -> TableRoute:
-    """Tells the owners which rows are wanted.
-
-    Args:
-      rows: of the lookups of this device, example by example.
-      columns: place of the table of each lookup of an example.
-
-    Returns:
-      The route.
-    """
-    part = self.partition
-    sent, _ = self._places(columns)
-    # [batch, devices, width]: what each device is asked by each example.
-    wanted = rows.reshape(-1, len(columns))[:, np.maximum(sent, 0)]
-    device = np.arange(part.row_shards, dtype=np.int32)[None, :, None]
-    mine = (sent >= 0)[None] & (wanted // part.block == device)
-    wanted = jnp.where(mine, wanted, PADDING_ROW)
-    asked = lax.all_to_all(jnp.swapaxes(wanted, 0, 1), part.rows, 0, 0)
-    return TableRoute(rows, asked.reshape(-1), columns)
-
   def fetch(
     self, table: Float[Array, "block dim"], route: TableRoute
   ) -> Float[Array, "n dim"]:
-    """The rows of the lookups of this device, as float32; padding is zero."""
+    """Reads rows wherever they lie.
+
+    Args:
+      table: this device's piece of the array.
+      route: the lookups of this device; rows outside the array are padding.
+
+    Returns:
+      The rows as float32; zero for padding.
+    """
     part = self.partition
     sent, place = self._places(route.columns)
     batch, width = route.rows.shape[0] // len(route.columns), sent.shape[1]
-    answer = gather_rows(table, local_rows(part, route.asked))
+    answer = gather_rows(table, self._asked(route))
     answer = move_bits(
       lambda x: lax.all_to_all(x, part.rows, 0, 0),
       answer.reshape(part.row_shards, batch * width, part.dim),
@@ -119,8 +102,8 @@ class TableExchange:
     index = (owner * batch + example) * width
     index += jnp.asarray(place)[owner, column]
     index = jnp.where(inside, index, PADDING_ROW).reshape(-1)
-    rows = gather_rows(answer.reshape(-1, part.dim), index)
-    return rows.astype(jnp.float32)
+    found = gather_rows(answer.reshape(-1, part.dim), index)
+    return found.astype(jnp.float32)
 
   def deliver(
     self,
@@ -133,7 +116,7 @@ class TableExchange:
 
     Args:
       state: what `write` changes, such as this device's piece of a table.
-      route: of the lookups.
+      route: the lookups.
       grads: of what `fetch` gave.
       write: see `RowExchange.deliver`; called once.
 
@@ -145,9 +128,19 @@ class TableExchange:
     grads = grads.reshape(-1, len(route.columns), part.dim)
     grads = jnp.swapaxes(grads[:, np.maximum(sent, 0)], 0, 1)
     grads = lax.all_to_all(grads, part.rows, 0, 0)
-    return write(
-      state, local_rows(part, route.asked), grads.reshape(-1, part.dim)
-    )
+    return write(state, self._asked(route), grads.reshape(-1, part.dim))
+
+  def _asked(self, route):
+    """Rows of this device's piece that it is asked for by all devices."""
+    part = self.partition
+    sent, _ = self._places(route.columns)
+    # [batch, devices, width]: what each device is asked by each example.
+    rows = route.rows.reshape(-1, len(route.columns))[:, np.maximum(sent, 0)]
+    device = np.arange(part.row_shards, dtype=np.int32)[None, :, None]
+    mine = (sent >= 0)[None] & (rows // part.block == device)
+    rows = jnp.where(mine, rows, PADDING_ROW)
+    rows = lax.all_to_all(jnp.swapaxes(rows, 0, 1), part.rows, 0, 0)
+    return local_rows(part, rows.reshape(-1))
 
   def _places(self, columns):
     """Lookups sent to each device, -1 where fewer, and where each stands."""

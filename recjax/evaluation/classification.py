@@ -10,14 +10,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Array, Int, Shaped
 
 from recjax.errors import DataError, check_range
 from recjax.evaluation.classification_judge import Judge, Rows
 from recjax.evaluation.classification_protocol import ClassificationProtocol
 from recjax.metrics import calibration, roc
-from recjax.metrics.examples import Labels, Mask, Vector
 
+# [batch]; of other lengths, too, for which there is a better message.
+_Column = Shaped[Array, "..."] | Shaped[np.ndarray, "..."]
 _OF_PROBABILITIES = {"log_loss", "normalized_entropy", "ece"}
 _OF_CLASSES = {"auc", "gauc"} | _OF_PROBABILITIES
 
@@ -30,7 +31,7 @@ class SliceResult:
     value: of the column that the examples share.
     num_examples: how many there are.
     num_positives: those with a label above 0.
-    metrics: as of `ClassificationResult`.
+    metrics: as of `ClassificationResult`: NaN for an AUC of one class.
     intervals: as of `ClassificationResult`.
   """
 
@@ -79,16 +80,16 @@ class ClassificationResult:
 
 
 def evaluate_examples(
-  score: Vector | Iterable[Any],
-  label: Labels,
-  weight: Vector | None = None,
+  score: _Column | Iterable[Any],
+  label: _Column,
+  weight: _Column | None = None,
   *,
   protocol: ClassificationProtocol,
-  where: Mask | None = None,
+  where: _Column | None = None,
   from_logits: bool = False,
   base_rate: float | None = None,
-  groups: Mapping[str, Shaped[np.ndarray, " batch"]] | None = None,
-  slices: Mapping[str, Shaped[np.ndarray, " batch"]] | None = None,
+  groups: Mapping[str, _Column] | None = None,
+  slices: Mapping[str, _Column] | None = None,
   intervals: bool = True,
   max_slice_values: int = 20,
   seed: int = 0,
@@ -121,39 +122,53 @@ def evaluate_examples(
   """
   start = time.perf_counter()
   check_range("max_slice_values", max_slice_values, 1, integer=True)
-  names = {metric for _, metric, _ in protocol.values()}
   score = score if hasattr(score, "shape") else _joined(score)
   if protocol.weights == "none":
     weight = None
   columns = _group_columns(protocol, groups or {})
-  _check_lengths(len(label), score, weight, where, columns | dict(slices or {}))
+  _check_lengths(len(label), {"labels": label, "scores": score})
+  _check_lengths(len(label), {"weights": weight, "entries of where": where})
+  for named in (columns, slices or {}):
+    _check_lengths(len(label), named)
   rows, kept = _counted_rows(score, label, weight, where, columns)
-  _check_values(rows, kept, names, from_logits)
-  _check_base_rate(protocol, names, base_rate)
   judge = Judge(protocol, from_logits, base_rate, seed)
-  of_classes = bool(((rows.label == 0) | (rows.label == 1)).all())
+  _check_values(judge, rows, kept)
+  parts = {
+    name: _slices(
+      judge, rows, np.asarray(values)[kept], max_slice_values, intervals
+    )
+    for name, values in (slices or {}).items()
+  }
+  return _judged(judge, rows, parts, intervals, start)
+
+
+def _judged(
+  judge: Judge,
+  rows: Rows,
+  slices: dict[str, list[SliceResult]],
+  intervals: bool,
+  start: float,
+) -> ClassificationResult:
   metrics = judge.metrics(rows)
   return ClassificationResult(
     metrics=metrics,
     intervals=judge.intervals(rows) if intervals else {},
     floor=_floor(judge, rows),
-    slices={
-      name: _slices(
-        judge, rows, np.asarray(values)[kept], max_slice_values, intervals
-      )
-      for name, values in (slices or {}).items()
-    },
+    slices=slices,
     notes=tuple(_notes(judge, rows, metrics)),
     num_examples=len(rows),
     num_positives=int((rows.label > 0).sum()),
     weight_sum=float(rows.weight.sum()),
-    reliability=judge.curve(rows) if names & _OF_PROBABILITIES else None,
-    roc=roc.roc_curve(rows.score, rows.label, rows.weight)
-    if of_classes
-    else None,
+    reliability=judge.curve(rows) if _asks_probabilities(judge) else None,
+    roc=_roc(rows),
     wall_secs=time.perf_counter() - start,
-    protocol=protocol,
+    protocol=judge.protocol,
   )
+
+
+def _asks_probabilities(judge: Judge) -> bool:
+  names = {metric for _, metric, _ in judge.protocol.values()}
+  return bool(names & _OF_PROBABILITIES)
 
 
 def cold_warm(
@@ -177,8 +192,8 @@ def cold_warm(
   """
   if len(ids) and ids.min() < 0:
     raise DataError(f"ids must not be negative; got {ids.min()}.")
-  known = ids < len(train_counts)
-  count = np.where(known, train_counts[np.where(known, ids, 0)], 0)
+  num = len(train_counts)
+  count = np.append(train_counts, 0)[np.minimum(ids, num)]
   return np.where(count >= min_count, "warm", "cold")
 
 
@@ -195,7 +210,7 @@ def _joined(batches: Iterable[Any]) -> np.ndarray:
 
 
 def _group_columns(
-  protocol: ClassificationProtocol, groups: Mapping[str, np.ndarray]
+  protocol: ClassificationProtocol, groups: Mapping[str, _Column]
 ) -> dict[str, np.ndarray]:
   """The groups that metrics name, as integers."""
   found = {}
@@ -214,11 +229,8 @@ def _group_columns(
   return found
 
 
-def _check_lengths(
-  num: int, score: Any, weight: Any, where: Any, columns: Mapping[str, Any]
-) -> None:
-  named = {"scores": score, "weights": weight, "entries of where": where}
-  for name, values in (named | dict(columns)).items():
+def _check_lengths(num: int, named: Mapping[str, Any]) -> None:
+  for name, values in named.items():
     if values is not None and np.shape(values) != (num,):
       shape = np.shape(values)
       raise DataError(
@@ -259,9 +271,7 @@ def _counted_rows(
   return rows.take(kept), kept
 
 
-def _check_values(
-  rows: Rows, kept: np.ndarray, names: set[str], from_logits: bool
-) -> None:
+def _check_values(judge: Judge, rows: Rows, kept: np.ndarray) -> None:
   def refuse(wrong: np.ndarray, values: np.ndarray, text: str) -> None:
     if wrong.any():
       row = int(np.argmax(wrong))
@@ -270,30 +280,32 @@ def _check_values(
         f" ({int(wrong.sum())} such examples)."
       )
 
-  score, label = rows.score, rows.label
+  protocol, score, label = judge.protocol, rows.score, rows.label
+  names = {metric for _, metric, _ in protocol.values()}
   refuse(np.isnan(score), score, "scores are NaN: the model has diverged")
   if names & _OF_CLASSES:
     refuse((label != 0) & (label != 1), label, "labels must be 0 or 1")
   refuse(~np.isfinite(label), label, "labels must be finite")
-  if names & _OF_PROBABILITIES and not from_logits:
+  if names & _OF_PROBABILITIES and not judge.from_logits:
     refuse(
       (score < 0) | (score > 1),
       score,
       "scores must be probabilities in [0, 1], or give from_logits=True",
     )
+  if judge.base_rate is not None:
+    if names & _OF_CLASSES:
+      check_range("base_rate", judge.base_rate, 1e-12, 1 - 1e-12)
+  elif protocol.entropy_rate == "training" and "normalized_entropy" in names:
+    raise DataError(
+      "the protocol takes the entropy of the training rate: give base_rate,"
+      " the mean label of the training data."
+    )
 
 
-def _check_base_rate(
-  protocol: ClassificationProtocol, names: set[str], base_rate: float | None
-) -> None:
-  if base_rate is None:
-    if protocol.entropy_rate == "training" and "normalized_entropy" in names:
-      raise DataError(
-        "the protocol takes the entropy of the training rate: give base_rate,"
-        " the mean label of the training data."
-      )
-  elif names & _OF_CLASSES:
-    check_range("base_rate", base_rate, 1e-12, 1 - 1e-12)
+def _roc(rows: Rows) -> roc.RocCurve | None:
+  if not ((rows.label == 0) | (rows.label == 1)).all():
+    return None
+  return roc.roc_curve(rows.score, rows.label, rows.weight)
 
 
 def _floor(judge: Judge, rows: Rows) -> dict[str, float]:

@@ -28,7 +28,8 @@ def owner(spec: Spec) -> str:
 
 def is_fitted(spec: Spec) -> bool:
   """Whether a feature learns anything of its own."""
-  return owner(spec) == spec.name and not isinstance(spec, specs.Vector)
+  learns_nothing = isinstance(spec, specs.Vector | specs.ListWeights)
+  return owner(spec) == spec.name and not learns_nothing
 
 
 def make_fit(spec: Spec) -> Any:
@@ -47,7 +48,7 @@ def add_block(spec: Spec, fit: Any, block: pa.Table, first_row: int) -> None:
     if not spec.features:
       fit.add(block, first_row, {})
     return
-  assert not isinstance(spec, specs.Vector)
+  assert not isinstance(spec, specs.Vector | specs.ListWeights)
   place = Place(spec.name, spec.column, first_row)
   array = take_column(block, place)
   if isinstance(spec, specs.Numeric | specs.Bucketized):
@@ -61,8 +62,8 @@ def add_block(spec: Spec, fit: Any, block: pa.Table, first_row: int) -> None:
 def encode_block(
   spec: Spec, encoder: Any, block: pa.Table, first_row: int
 ) -> Shaped[np.ndarray, "row ..."]:
-  """The array of a feature other than a Cross."""
-  assert not isinstance(spec, specs.Cross)
+  """The array of a feature other than a Cross or ListWeights."""
+  assert not isinstance(spec, specs.Cross | specs.ListWeights)
   place = Place(spec.name, spec.column, first_row)
   array = take_column(block, place)
   if isinstance(spec, specs.Vector):

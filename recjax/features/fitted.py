@@ -25,6 +25,7 @@ from recjax.features.encoders import (
   spec_from_json,
   spec_to_json,
 )
+from recjax.features.lists import encode_weights
 from recjax.features.specs import Spec
 from recjax.features.vocabulary import VocabularyEncoder
 
@@ -58,19 +59,24 @@ class FittedFeatures:
   @property
   def categorical(self) -> tuple[str, ...]:
     """Features of ids, in order: those that read embedding tables."""
-    kinds = (specs.Numeric, specs.Vector)
-    return tuple(s.name for s in self.specs if not isinstance(s, kinds))
+    return tuple(s.name for s in self.specs if isinstance(s, specs.IdSpec))
 
   @property
   def dense(self) -> tuple[str, ...]:
-    """Features of floats, in order."""
+    """Features of floats, in order, without the weights of lists."""
     kinds = (specs.Numeric, specs.Vector)
     return tuple(s.name for s in self.specs if isinstance(s, kinds))
 
   @property
+  def list_weights(self) -> dict[str, str]:
+    """Name of each feature of values that are weighted -> of its weights."""
+    kind = specs.ListWeights
+    return {s.of: s.name for s in self.specs if isinstance(s, kind)}
+
+  @property
   def columns(self) -> tuple[str, ...]:
     """The raw columns that `encode` reads, each once."""
-    read = (column for s in self.specs for column in specs.columns_of(s))
+    read = [column for s in self.specs for column in specs.columns_of(s)]
     return tuple(dict.fromkeys(read))
 
   def spec(self, name: str) -> Spec:
@@ -103,7 +109,9 @@ class FittedFeatures:
   def shape(self, name: str) -> tuple[int, ...]:
     """The shape of a feature in a batch, after the axis of the batch."""
     spec = self.spec(name)
-    if isinstance(spec, specs.MultiHot | specs.Sequence):
+    if isinstance(spec, specs.ListWeights):
+      spec = self.spec(spec.of)
+    if isinstance(spec, specs.ListSpec):
       return (spec.max_len,)
     return (spec.dim,) if isinstance(spec, specs.Vector) else ()
 
@@ -119,12 +127,12 @@ class FittedFeatures:
     return [None, None, *encoder.values.to_pylist()]
 
   def _id_encoder(self, name: str) -> Any:
-    if name in self.dense:
-      raise DataError(
-        f"feature {name!r} is a {type(self.spec(name)).__name__} and has no"
-        f" ids; features of ids are {', '.join(self.categorical) or 'none'}."
-      )
     spec = self.spec(name)
+    if not isinstance(spec, specs.IdSpec):
+      raise DataError(
+        f"feature {name!r} is a {type(spec).__name__} and has no ids; features"
+        f" of ids are {', '.join(self.categorical) or 'none'}."
+      )
     return self.encoders[owner(spec)]
 
   # -- Encoding ---------------------------------------------------------------
@@ -146,7 +154,7 @@ class FittedFeatures:
     out = {
       name: np.zeros(
         (table.num_rows, *self.shape(name)),
-        np.float32 if name in self.dense else np.int32,
+        np.int32 if name in self.categorical else np.float32,
       )
       for name in self.names
     }
@@ -160,14 +168,20 @@ class FittedFeatures:
 
   def _encode_block(self, block: pa.Table, first_row: int) -> Arrays:
     done: Arrays = {}
+    late = (specs.Cross, specs.ListWeights)
     for spec in self.specs:
-      if not isinstance(spec, specs.Cross):
+      if not isinstance(spec, late):
         encoder = self.encoders.get(owner(spec))
         done[spec.name] = encode_block(spec, encoder, block, first_row)
     for spec in self.specs:
       if isinstance(spec, specs.Cross):
         encoder = self.encoders[spec.name]
         done[spec.name] = encoder.encode(block, first_row, done)
+      elif isinstance(spec, specs.ListWeights):
+        of = self.spec(spec.of)
+        assert isinstance(of, specs.ListSpec)
+        encoder = self.encoders[owner(of)]
+        done[spec.name] = encode_weights(spec, of, encoder, block, first_row)
     return done
 
   # -- Keeping it -------------------------------------------------------------

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Bool, Float32, Int32, Int64, Shaped
 
 from recjax.errors import DataError
 from recjax.features.raw_columns import (
@@ -12,8 +12,9 @@ from recjax.features.raw_columns import (
   as_lists,
   as_numbers,
   as_values,
+  take_column,
 )
-from recjax.features.specs import MultiHot, Sequence, Vector
+from recjax.features.specs import ListWeights, MultiHot, Sequence, Vector
 from recjax.features.vocabulary import IdEncoder
 
 
@@ -37,17 +38,63 @@ def encode_lists(
   """
   flat, lengths, place = list_values(spec, array, place)
   ids = encoder.encode(flat, place)
-  row_of_value = np.repeat(np.arange(len(lengths)), lengths)[ids != 0]
-  ids = ids[ids != 0]
+  return _padded(spec, ids, ids != 0, lengths)
+
+
+def encode_weights(
+  spec: ListWeights,
+  of: MultiHot | Sequence,
+  encoder: IdEncoder,
+  block: pa.Table,
+  first_row: int,
+) -> Float32[np.ndarray, "row len"]:
+  """Weights at the places of the ids that `encode_lists` gives.
+
+  Raises:
+    DataError: a row has another number of weights than of values, or a weight
+      is missing or not finite.
+  """
+  place = Place(of.name, of.column, first_row)
+  flat, lengths, place = list_values(of, take_column(block, place), place)
+  present = encoder.encode(flat, place) != 0
+  place = Place(spec.name, spec.column, first_row)
+  column = take_column(block, place)
+  numbers, found = as_lists(column, spec.separator, place)
+  wrong = np.flatnonzero(found != lengths)
+  if len(wrong):
+    row = int(wrong[0])
+    raise DataError(
+      f"feature {spec.name!r}: row {first_row + row} of column"
+      f" {spec.column!r} has {found[row]} weights for {lengths[row]} values of"
+      f" {of.name!r}."
+    )
+  rows = np.repeat(np.arange(len(lengths)), lengths)
+  place = dataclasses.replace(place, row_of_value=rows)
+  weights = as_numbers(numbers, place)
+  missing = np.flatnonzero(np.isnan(weights))
+  if len(missing):
+    place.fail(int(missing[0]), None, "where a weight is needed.")
+  return _padded(of, weights.astype(np.float32), present, lengths)
+
+
+def _padded(
+  spec: MultiHot | Sequence,
+  values: Shaped[np.ndarray, " value"],
+  present: Bool[np.ndarray, " value"],
+  lengths: Int64[np.ndarray, " row"],
+) -> Shaped[np.ndarray, "row len"]:
+  """The present ones of flat values, left-aligned, cut and padded with 0."""
+  row_of_value = np.repeat(np.arange(len(lengths)), lengths)[present]
+  values = values[present]
   lengths = np.bincount(row_of_value, minlength=len(lengths))
-  position = np.arange(len(ids)) - np.repeat(
+  position = np.arange(len(values)) - np.repeat(
     np.cumsum(lengths) - lengths, lengths
   )
   if isinstance(spec, Sequence):
     position -= np.maximum(lengths - spec.max_len, 0)[row_of_value]
   kept = (position >= 0) & (position < spec.max_len)
-  out = np.zeros((len(lengths), spec.max_len), np.int32)
-  out[row_of_value[kept], position[kept]] = ids[kept]
+  out = np.zeros((len(lengths), spec.max_len), values.dtype)
+  out[row_of_value[kept], position[kept]] = values[kept]
   return out
 
 

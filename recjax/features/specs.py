@@ -13,6 +13,7 @@ vocabulary is fitted, 1 is any value outside of it and its values follow from
 | Sequence | ids [batch, max_len] | lists in time order, or text |
 | Numeric | float32 [batch] | numbers |
 | Vector | float32 [batch, dim] | lists of numbers |
+| ListWeights | float32 [batch, max_len] | lists of numbers, beside values |
 """
 
 import dataclasses
@@ -251,7 +252,17 @@ class Vector:
 Spec = Categorical | MultiHot | Sequence | Bucketized | Cross | Numeric | Vector
 IdSpec = Categorical | MultiHot | Sequence | Bucketized | Cross
 ValueSpec = Categorical | MultiHot | Sequence
-KINDS = (Categorical, MultiHot, Sequence, Bucketized, Cross, Numeric, Vector)
+ListSpec = MultiHot | Sequence
+KINDS = (
+  Categorical,
+  MultiHot,
+  Sequence,
+  Bucketized,
+  Cross,
+  Numeric,
+  Vector,
+  ListWeights,
+)
 
 
 def columns_of(spec: Spec) -> tuple[str, ...]:
@@ -281,7 +292,9 @@ def check_specs(specs: Names[Spec]) -> tuple[Spec, ...]:
       )
     by_name[spec.name] = spec
   for spec in specs:
-    if isinstance(spec, Cross):
+    if isinstance(spec, ListWeights):
+      _check_reference(spec, spec.of, by_name, (MultiHot, Sequence))
+    elif isinstance(spec, Cross):
       for name in spec.features:
         _check_reference(spec, name, by_name, (Categorical, Bucketized))
     elif isinstance(spec, ValueSpec):
@@ -306,7 +319,7 @@ def _check_reference(spec: Spec, name: str, by_name: dict, kinds) -> Any:
   if not isinstance(other, kinds):
     raise ConfigError(
       f"feature {spec.name!r} refers to {name!r}, which is a"
-      f" {type(other).__name__}: it has no ids that could be used there."
+      f" {type(other).__name__}: its values can not be used there."
     )
   return other
 

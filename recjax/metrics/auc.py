@@ -199,18 +199,16 @@ def group_aucs(
   group = ranked.group
   bounds = tied_runs(group)
   below = _mass_below(ranked, negative, bounds.first)
-  flag = lambda mask: xp.where(mask, 1.0, 0.0)
-  # Classes are counted: a sum of weights that should be 0 may be off by a
-  # rounding.
-  rows = (
-    positive,
-    negative,
-    positive * below,
-    flag(positive != 0),
-    flag(negative != 0),
-    flag(positive + negative != 0),
-    flag(xp.isnan(ranked.score)),
+  flags = (
+    positive != 0,
+    negative != 0,
+    positive + negative != 0,
+    xp.isnan(ranked.score),
   )
+  # Classes are counted by flags: a sum of weights that should be 0 may be off
+  # by a rounding.
+  rows = [positive, negative, positive * below]
+  rows += [xp.where(flag, 1.0, 0.0) for flag in flags]
   whole = range_sums(xp.stack(rows))(bounds.first, bounds.stop)
   all_positive, all_negative, pairs, num_positive, num_negative, num, nan = (
     whole

@@ -124,7 +124,7 @@ def _running(values: Float[Array, "*rest batch"]) -> _Pair:
   padding = [(0, 0)] * len(rest) + [(0, blocks * width - size)]
   values = jnp.pad(values, padding).reshape(*rest, blocks, width)
   columns = jnp.moveaxis(values, -1, 0)
-  zeros = jnp.zeros(columns.shape[1:])
+  zeros = jnp.zeros(columns.shape[1:], values.dtype)
 
   def add(carry: _Pair, value: jax.Array) -> tuple[_Pair, _Pair]:
     carry = _add(carry, (value, jnp.zeros_like(value)))
@@ -135,7 +135,7 @@ def _running(values: Float[Array, "*rest batch"]) -> _Pair:
 
   (high, low), inside = lax.scan(add, (zeros, zeros), columns)
   totals = jnp.moveaxis(high, -1, 0), jnp.moveaxis(low, -1, 0)
-  zeros = jnp.zeros(tuple(rest))
+  zeros = jnp.zeros(tuple(rest), values.dtype)
   _, before = lax.scan(add_total, (zeros, zeros), totals)
 
   def along(part: jax.Array) -> jax.Array:

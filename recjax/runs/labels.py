@@ -1,6 +1,8 @@
 """How names and numbers are written in plots, tables and reports."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 _METRICS = {
   "hit_rate": "HR",
@@ -8,6 +10,9 @@ _METRICS = {
   "mrr": "MRR",
   "map": "MAP",
   "auc": "AUC",
+  "gauc": "GAUC",
+  "ece": "ECE",
+  "rmse": "RMSE",
 }
 
 
@@ -16,6 +21,11 @@ def metric_label(name: str) -> str:
   kind, at, cutoff = name.partition("@")
   text = _METRICS.get(kind, kind.replace("_", " "))
   return (text if text[:1].isupper() else text.capitalize()) + at + cutoff
+
+
+def floor_label(result: Mapping[str, Any]) -> str:
+  """How the floor of a run is called: by popularity, or by the base rate."""
+  return f"{result.get('floor_name', 'popularity')} (floor)"
 
 
 def metric_order(name: str) -> tuple[int, int, str]:

@@ -170,7 +170,7 @@ def test_figure(result: Mapping[str, Any]) -> mpl_figure.Figure:
   floor = result.get("floor") or {}
   optimal = result.get("bayes_optimal") or {}
   for what, colour, label in (
-    (floor, FLOOR, "popularity (floor)"),
+    (floor, FLOOR, labels.floor_label(result)),
     (optimal, INK, "Bayes optimum"),
   ):
     known = [
@@ -227,7 +227,7 @@ def comparison_figure(
   for index, floor in enumerate(sorted(floors)):  # pyright: ignore
     axes.axvline(
       floor, color=SOFT, linewidth=1.2, linestyle=(0, (4, 3)),
-      label=None if index else "popularity (floor)",
+      label=None if index else labels.floor_label(groups[0].first),
     )  # fmt: skip
   if floors:
     axes.legend(

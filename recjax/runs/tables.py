@@ -183,7 +183,7 @@ def _reference_rows(
   """The floor (and the optimum) of a data set; once if the runs agree."""
   rows = []
   for key, name in (
-    ("floor", "popularity (floor)"),
+    ("floor", labels.floor_label(groups[0].first)),
     ("bayes_optimal", "Bayes optimum"),
   ):
     seen: list[tuple[str, ...]] = []

@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -82,7 +83,7 @@ def test_device_and_host_give_the_same_batches(batches):
     plan = batches.plan(epoch)
     device = gather(data, plan, index, batch_size=BATCH)
     equal(jax.tree.map(np.asarray, device), batches.host_batch(step))
-    same = batches.gather(data, plan, np.int32(index))
+    same = batches.gather(data, plan, jnp.int32(index))
     equal(jax.tree.map(np.asarray, same), batches.host_batch(step))
 
 
@@ -130,7 +131,9 @@ def test_evaluation_covers_all_rows_in_order(size, count):
     batch = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
     assert all(len(values) == size for values in batch.values())
     live = batch["where"]
-    np.testing.assert_array_equal(batch["tags"][live], COLUMNS["tags"][batch["row"][live]])
+    np.testing.assert_array_equal(
+      batch["tags"][live], COLUMNS["tags"][batch["row"][live]]
+    )
     rows += batch["row"][live].tolist()
   assert rows == list(range(NUM))
 

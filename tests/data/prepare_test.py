@@ -8,13 +8,21 @@ import pathlib
 import time
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from recjax import files
+from recjax.data.examples import Examples, ExampleSplit
 from recjax.data.interactions import Interactions
-from recjax.data.prepare import default_cache_dir, prepare
+from recjax.data.prepare import (
+  cache_entry,
+  default_cache_dir,
+  prepare,
+  prepare_examples,
+)
 from recjax.data.sources.sequence_file import SequenceFile
 from recjax.errors import DataError
+from recjax.features.encodings import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,3 +238,64 @@ def test_real_sequences(data_dir, tmp_path):
   ):
     data = prepare(SequenceFile(path), data_dir, tmp_path)
     assert (len(data), data.num_users, data.num_items) == counts
+
+
+# -- Examples ----------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratedExamples:
+  """A source of labelled rows that notes every time it is read."""
+
+  log: str = dataclasses.field(default="", metadata={"changes_data": False})
+  seed: int = 0
+  name: str = "clicks"
+
+  def files(self, data_dir: pathlib.Path) -> tuple[pathlib.Path, ...]:
+    return ()
+
+  def read(self, data_dir: pathlib.Path) -> ExampleSplit:
+    with open(self.log, "a") as file:
+      file.write("read\n")
+    random = np.random.default_rng(self.seed)
+    parts = [
+      pa.table({"label": random.integers(0, 2, 9), "x": random.random(9)})
+      for _ in range(3)
+    ]
+    return ExampleSplit(*(Examples.from_table("clicks", t) for t in parts))
+
+
+def test_examples_are_read_once(tmp_path, log):
+  cache = tmp_path / "cache"
+  source = GeneratedExamples(str(log))
+  first = prepare_examples(source, tmp_path, cache)
+  second = prepare_examples(source, tmp_path, cache)
+  assert _num_reads(log) == 1 == len(_entries(cache))
+  for part in ("train", "validation", "test"):
+    assert getattr(first, part).table.equals(getattr(second, part).table)
+  prepare_examples(GeneratedExamples(str(log), seed=1), tmp_path, cache)
+  assert _num_reads(log) == 2 == len(_entries(cache))
+
+
+def test_corrupt_examples_are_named_and_rebuilt(tmp_path, log, caplog):
+  source = GeneratedExamples(str(log))
+  first = prepare_examples(source, tmp_path, tmp_path / "cache")
+  (entry,) = _entries(tmp_path / "cache")
+  path = entry / "validation" / "examples.arrow"
+  path.write_bytes(path.read_bytes()[:-8])
+  with caplog.at_level(logging.WARNING):
+    again = prepare_examples(source, tmp_path, tmp_path / "cache")
+  assert str(path) in caplog.text and _num_reads(log) == 2
+  assert again.fingerprint == first.fingerprint
+
+
+def test_further_settings_have_a_part_in_the_name_of_an_entry(tmp_path):
+  source = GeneratedExamples()
+  names = {
+    cache_entry(source, tmp_path, tmp_path, more).name
+    for more in (None, 1, [Vocabulary(min_count=2)], [Vocabulary(min_count=3)])
+  }
+  assert len(names) == 4
+  entry = cache_entry(source, tmp_path, tmp_path)
+  assert entry.parent == tmp_path / "prepared"
+  assert entry.name.startswith("clicks-")

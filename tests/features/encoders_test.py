@@ -16,6 +16,7 @@ SPECS = [
   s.Cross("c", ("x", "y"), ("a",), num_buckets=7),
   s.Numeric("n", transform="log", fill="mean"),
   s.Vector("v", dim=4),
+  s.ListWeights("w", "m"),
 ]
 
 
@@ -26,7 +27,7 @@ def test_specs_survive_json(spec):
 
 
 def test_owners():
-  assert [encoders.owner(spec) for spec in SPECS] == list("abmaqcnv")
+  assert [encoders.owner(spec) for spec in SPECS] == list("abmaqcnvw")
   fitted = [spec.name for spec in SPECS if encoders.is_fitted(spec)]
   assert fitted == list("abmqcn")
 

@@ -6,7 +6,7 @@ from recjax.errors import DataError
 from recjax.features import lists
 from recjax.features.encodings import GivenIds, Vocabulary
 from recjax.features.raw_columns import Place
-from recjax.features.specs import MultiHot, Sequence, Vector
+from recjax.features.specs import ListWeights, MultiHot, Sequence, Vector
 from recjax.features.vocabulary import make_fit
 
 PLACE = Place("f", "c", 10)
@@ -72,6 +72,50 @@ def test_a_bad_value_is_named_with_its_row():
   fit.add(pa.array(["1", "a"]))
   with pytest.raises(DataError, match="row 11 of column 'c' holds 'b', which"):
     lists.encode_lists(MultiHot("f"), fit.finish(), strings, PLACE)
+
+
+WEIGHTS = [[0.5, 1, 2], [], None, [1, 2, 3, 4, 5], [7], [1, 2, 3]]
+
+
+@pytest.mark.parametrize("kind", [MultiHot, Sequence])
+@pytest.mark.parametrize("width", [1, 3, 8])
+def test_weights_stand_beside_their_values(kind, width):
+  block = pa.table({"c": ROWS, "w": WEIGHTS})
+  of = kind("f", "c", max_len=width)
+  spec = ListWeights("fw", "f", "w")
+  found = lists.encode_weights(spec, of, encoder(), block, 0)
+  ids = lists.encode_lists(of, encoder(), pa.array(ROWS), PLACE)
+  expected = np.zeros(ids.shape, np.float32)
+  for row, (values, weights) in enumerate(zip(ROWS, WEIGHTS)):
+    pairs = [(v, w) for v, w in zip(values or (), weights or ()) if v]
+    pairs = pairs[:width] if kind is MultiHot else pairs[-width:]
+    assert ids[row, : len(pairs)].tolist() == [v for v, _ in pairs]
+    expected[row, : len(pairs)] = [w for _, w in pairs]
+  np.testing.assert_array_equal(found, expected)
+  assert found.dtype == np.float32
+
+
+def test_weights_in_text_and_bad_weights():
+  of = MultiHot("f", "c", max_len=2, separator="|")
+  spec = ListWeights("fw", "f", "w", separator=" ")
+  encode = lambda c, w: lists.encode_weights(
+    spec, of, encoder(), pa.table({"c": c, "w": w}), 10
+  ).tolist()
+  assert encode(["1|2", "3"], ["0.5 2", "4"]) == [[0.5, 2], [4, 0]]
+  for weights, message in (
+    (
+      ["1", "1"],
+      "'fw': row 10 of column 'w' has 1 weights for 2 values of 'f'",
+    ),
+    (["1 2", "x"], "row 11 of column 'w' holds 'x', which is no number"),
+    (["1 2", "inf"], "row 11 of column 'w' holds inf"),
+  ):
+    with pytest.raises(DataError, match=message):
+      encode(["1|2", "3"], weights)
+  block = pa.table({"c": ["1|2"], "w": [[1.0, None]]})
+  listed = ListWeights("fw", "f", "w")
+  with pytest.raises(DataError, match="row 10 .* holds None, where a weight"):
+    lists.encode_weights(listed, of, encoder(), block, 10)
 
 
 @pytest.mark.parametrize(

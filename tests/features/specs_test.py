@@ -76,6 +76,11 @@ def test_specs_are_hashable_though_lists_are_given():
       [s.MultiHot("m"), s.Categorical("a"), s.Cross("c", (), ("m", "a"))],
       "'c' refers to 'm', which is a MultiHot",
     ),
+    (
+      [s.Categorical("a"), s.ListWeights("w", "a")],
+      "'w' refers to 'a', which is a Categorical",
+    ),
+    ([s.MultiHot("tags"), s.ListWeights("w", "tag")], "Did you mean 'tags'"),
   ],
 )
 def test_specs_that_do_not_fit_together(specs, message):

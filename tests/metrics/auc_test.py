@@ -9,15 +9,25 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from recjax.errors import ConfigError
-from recjax.metrics.auc import (
-  GROUP_WEIGHTS,
-  auc_metric,
-  delong_auc,
-  group_aucs,
-  grouped_auc_metric,
-)
+from recjax.metrics import auc
+from recjax.metrics.auc import GROUP_WEIGHTS, group_aucs
 
 ARRAYS = [np.asarray, jnp.asarray]
+
+
+def both(function, **jit_options):
+  """NumPy arrays go to the function itself, JAX's to it under jit."""
+  compiled = jax.jit(function, **jit_options)
+
+  def call(*parts, **options):
+    in_jax = any(isinstance(part, jax.Array) for part in parts)
+    return (compiled if in_jax else function)(*parts, **options)
+
+  return call
+
+
+auc_metric, delong_auc = both(auc.auc_metric), both(auc.delong_auc)
+grouped_auc_metric = both(auc.grouped_auc_metric, static_argnames=("average",))
 
 
 def tied(seed: int = 0, num: int = 120, levels: int = 7):
@@ -166,11 +176,8 @@ def test_groups_by_loop(array, average):
   group = (rng.integers(0, 60, 400) ** 2 - 50).astype(np.int32)
   weight[rng.random(400) < 0.1] = 0.0
   weight[group == group[0]] = 0.0
-  function = grouped_auc_metric
-  if array is not np.asarray:
-    function = jax.jit(function, static_argnames="average")
   parts = map(array, (score, label, group, weight))
-  found = function(*parts, average=average)
+  found = grouped_auc_metric(*parts, average=average)
   value, left_out, lost = grouped_by_loop(score, label, group, weight, average)
   assert left_out > 3
   assert float(found.value) == pytest.approx(value, rel=1e-6)

@@ -38,10 +38,6 @@ CASES = {
   "auc": (plain(auc.auc_metric), np.nan),
   "delong": (plain(auc.delong_auc), np.nan),
   "gauc": (grouped(auc.grouped_auc_metric), (np.nan, 0, 0, 0)),
-  "gauc_uniform": (
-    grouped(auc.grouped_auc_metric, average="uniform"),
-    (np.nan, 0, 0, 0),
-  ),
   "log_loss": (plain(classification.log_loss_metric), 0),
   "log_loss_of_logits": (
     plain(classification.log_loss_metric, from_logits=True),

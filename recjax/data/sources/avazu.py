@@ -125,12 +125,12 @@ class Avazu:
   def _read_file(
     self, path: pathlib.Path, offset: int
   ) -> Iterator[tuple[pa.Table, int]]:
-    text_blocks.check_header(path, LAYOUT)
+    layout = _layout(path)
     for table, start, end in text_blocks.text_blocks(
-      path, LAYOUT, offset, self.block_bytes
+      path, layout, offset, self.block_bytes
     ):
       where = lambda row, start=start: (
-        f"{path}, line {text_blocks.line_of(path, LAYOUT, start, row)}"
+        f"{path}, line {text_blocks.line_of(path, layout, start, row)}"
       )
       table = check_examples(self.name, table, label="click", where=where)
       hours = table.column("hour").fill_null(-1).to_numpy()
@@ -149,6 +149,15 @@ class Avazu:
   def read(self, data_dir: pathlib.Path) -> ExampleSplit:
     """All rows; see `blocks` for what it raises."""
     return read_blocks(self, pathlib.Path(data_dir))
+
+
+def _layout(path: pathlib.Path) -> text_blocks.TextLayout:
+  """Files that were cut by lines have no header, but for the first."""
+  first = text_blocks.header_of(path, LAYOUT)
+  if len(first) == len(LAYOUT.types) and first[0].isdigit():
+    return dataclasses.replace(LAYOUT, header=False)
+  text_blocks.check_header(path, LAYOUT)
+  return LAYOUT
 
 
 def _is_time(hours: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 from pyarrow import parquet
@@ -169,13 +169,19 @@ class ExampleTable:
     roles = [self.label_column, self.weight_column]
     kept = self.columns or known
     wanted = dict.fromkeys([*kept, *(role for role in roles if role)])
-    for name in (*wanted, *self.text_columns, *self.number_columns):
+    self._known(path, (*self.text_columns, *self.number_columns), known)
+    return self._known(path, wanted, known)
+
+  def _known(
+    self, path: pathlib.Path, names: Iterable[str], known: Sequence[str]
+  ) -> list[str]:
+    for name in names:
       if name not in known:
         raise DataError(
           f"{path} has no column {name!r}; it has {', '.join(known)}."
           f"{nearest(name, known)}"
         )
-    return list(wanted)
+    return list(names)
 
   # -- Text -------------------------------------------------------------------
 
@@ -240,7 +246,7 @@ class ExampleTable:
   ) -> Iterator[tuple[pa.Table, int]]:
     """Blocks of rows; the offset counts rows."""
     file = _parquet_file(path)
-    wanted = self._wanted(path, file.schema_arrow.names)
+    wanted = self._known(path, schema.names, file.schema_arrow.names)
     row = 0
     for group in range(file.num_row_groups):
       num_rows = file.metadata.row_group(group).num_rows

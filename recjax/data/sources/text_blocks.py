@@ -107,36 +107,45 @@ def _whole_lines(
   path: pathlib.Path, quotes: bool, start: int, block_bytes: int
 ) -> Iterator[memoryview]:
   """Views of one buffer; each is gone when the next is asked for."""
-  room = bytearray(2 * block_bytes)
-  have = 0
+  room, have = bytearray(block_bytes), 0
+  # Where a block ends depends on its start alone: reading can go on there.
+  limit, at_end = block_bytes, False
   try:
     with _open(path) as file:
       _skip(file, start)
       while True:
         view = memoryview(room)
-        got = file.readinto(view[have : have + block_bytes])
-        have += got
-        end = _last_line_end(room, have, quotes) if got else have
+        while have < limit and not at_end:
+          got = file.readinto(view[have:limit])
+          have, at_end = have + got, not got
+        is_last = at_end and have <= limit
+        size = min(have, limit)
+        end = size if is_last else _last_line_end(room, size, quotes)
         if end:
           yield view[:end]
           room[: have - end] = room[end:have]
           have -= end
-        if not got:
+          limit = block_bytes
+        if is_last:
           return
-        if have + block_bytes > len(room):
-          if have > _LONGEST_LINE_BYTES:
-            raise DataError(
-              f"{path} has no line end within {have} bytes: is it a text"
-              " file, and is each quote closed?"
-            )
-          view.release()
-          room = room + bytes(len(room))
+        if not end:
+          limit *= 2
+          _check_line_length(path, limit)
+          room = room + bytes(max(0, limit - len(room)))
   except FileNotFoundError:
     raise DataError(f"no such file: {path.absolute()}.") from None
   except (OSError, EOFError) as error:
     raise DataError(
       f"{path} can not be read to its end, it is cut or broken: {error}."
     ) from error
+
+
+def _check_line_length(path: pathlib.Path, num_bytes: int) -> None:
+  if num_bytes > 2 * _LONGEST_LINE_BYTES:
+    raise DataError(
+      f"{path} has no line end within {_LONGEST_LINE_BYTES} bytes: is it a text"
+      " file, and is each quote closed?"
+    )
 
 
 def _last_line_end(room: bytearray, have: int, quotes: bool) -> int:
