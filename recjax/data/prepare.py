@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from absl import logging
 
 import recjax
-from recjax import files
+from recjax import files, progress
 from recjax.data.examples import ExampleSplit
 from recjax.data.interactions import Interactions
 from recjax.errors import DataError
@@ -195,7 +195,10 @@ def _entry_name(
     "source": _settings(source),
     **({"more": _settings(more)} if more is not None else {}),
     "files": [
-      (path.name, _content_hash(path, cache)) for path in source.files(data_dir)
+      (path.name, _content_hash(path, cache))
+      for path in progress.track(
+        source.files(data_dir), f"checking the files of {source.name}"
+      )
     ],
   }
   text = json.dumps(identity, sort_keys=True)

@@ -196,7 +196,10 @@ class ShardedCollection:
     if self.mesh.size == 1:
       return self.collection.embed(rows, batch)
     local = self._map(self.collection.embed, (_ALL, _ALL), _ALL)
-    return local(dict(rows), self._inputs(batch))
+    out = local(dict(rows), self._inputs(batch))
+    # In their order, which trees of arrays do not keep.
+    names = [lookup.output for lookup in self.collection.lookups]
+    return {name: out[name] for name in names}
 
   def update(
     self,
@@ -205,6 +208,7 @@ class ShardedCollection:
     routes: Mapping[str, Any],
     grads: Mapping[str, Float[Array, "n dim"]],
     step: Int[Array, ""],
+    rows: Mapping[str, Float[Array, "n dim"]] | None = None,
   ) -> tuple[Arrays, dict[str, Arrays]]:
     """Trains the rows that were looked up, where they lie.
 
@@ -214,12 +218,13 @@ class ShardedCollection:
       routes: of `routes`.
       grads: of the loss by what `gather` gave.
       step: how many steps were taken before.
+      rows: what `gather` gave; only one device makes use of it.
 
     Returns:
       Tables and slots after the step.
     """
     if self.mesh.size == 1:
-      return self.collection.update(tables, slots, routes, grads, step)
+      return self.collection.update(tables, slots, routes, grads, step, rows)
     new_tables, new_slots = dict(tables), dict(slots)
     for name, (optimizer, max_norm) in self._optimizers.items():
       if name not in slots:

@@ -126,10 +126,9 @@ def evaluate_examples(
   if protocol.weights == "none":
     weight = None
   columns = _group_columns(protocol, groups or {})
-  _check_lengths(len(label), {"labels": label, "scores": score})
-  _check_lengths(len(label), {"weights": weight, "entries of where": where})
-  for named in (columns, slices or {}):
-    _check_lengths(len(label), named)
+  named = {"scores": score, "weights": weight, "entries of where": where}
+  for values in (named, columns, slices or {}):
+    _check_lengths(label, values)
   rows, kept = _counted_rows(score, label, weight, where, columns)
   judge = Judge(protocol, from_logits, base_rate, seed)
   _check_values(judge, rows, kept)
@@ -229,8 +228,9 @@ def _group_columns(
   return found
 
 
-def _check_lengths(num: int, named: Mapping[str, Any]) -> None:
-  for name, values in named.items():
+def _check_lengths(label: Any, named: Mapping[str, Any]) -> None:
+  num = len(label)
+  for name, values in {"labels": label, **named}.items():
     if values is not None and np.shape(values) != (num,):
       shape = np.shape(values)
       raise DataError(

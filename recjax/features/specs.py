@@ -249,7 +249,36 @@ class Vector:
     check_range(f"feature {self.name!r}: dim", self.dim, 1, integer=True)
 
 
-Spec = Categorical | MultiHot | Sequence | Bucketized | Cross | Numeric | Vector
+@dataclasses.dataclass(frozen=True)
+class ListWeights:
+  """A weight of each value of a MultiHot or Sequence; 0 where it is padded.
+
+  Attributes:
+    name: of the feature.
+    of: the feature whose values are weighted.
+    column: lists as long as those of the values; by default the name.
+    separator: between the numbers of a text column; "" for a list column.
+  """
+
+  name: str
+  of: str
+  column: str = ""
+  separator: str = ""
+
+  def __post_init__(self):
+    _check_name_and_column(self)
+
+
+Spec = (
+  Categorical
+  | MultiHot
+  | Sequence
+  | Bucketized
+  | Cross
+  | Numeric
+  | Vector
+  | ListWeights
+)
 IdSpec = Categorical | MultiHot | Sequence | Bucketized | Cross
 ValueSpec = Categorical | MultiHot | Sequence
 ListSpec = MultiHot | Sequence

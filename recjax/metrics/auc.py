@@ -33,7 +33,7 @@ from recjax.metrics.examples import (
   ratio,
 )
 from recjax.metrics.sums import range_sums, sum_of
-from recjax.metrics.tied_runs import tied_runs
+from recjax.metrics.tied_runs import Runs, tied_runs
 
 GROUP_WEIGHTS = ("impressions", "size", "clicks", "uniform")
 _NAN = float("nan")
@@ -194,24 +194,11 @@ def group_aucs(
   """
   check_choice("average", average, GROUP_WEIGHTS)
   ranked = _rank(score, label, weight, where, group)
-  positive, negative = ranked.positive, ranked.negative
   xp = namespace(ranked.score)
   group = ranked.group
   bounds = tied_runs(group)
-  below = _mass_below(ranked, negative, bounds.first)
-  flags = (
-    positive != 0,
-    negative != 0,
-    positive + negative != 0,
-    xp.isnan(ranked.score),
-  )
-  # Classes are counted by flags: a sum of weights that should be 0 may be off
-  # by a rounding.
-  rows = [positive, negative, positive * below]
-  rows += [xp.where(flag, 1.0, 0.0) for flag in flags]
-  whole = range_sums(xp.stack(rows))(bounds.first, bounds.stop)
   all_positive, all_negative, pairs, num_positive, num_negative, num, nan = (
-    whole
+    _sums_of_groups(ranked, bounds)
   )
   auc = ratio(pairs, all_positive * all_negative)
   auc = xp.where(nan > 0, _NAN, auc)
@@ -307,6 +294,26 @@ def _rank(
   sort = lambda values: xp.asarray(values)[order]
   positive, negative = sort(weight * label), sort(weight * (1.0 - label))
   return _Ranked(sort(score), positive, negative, group)
+
+
+def _sums_of_groups(ranked: _Ranked, bounds: Runs) -> Any:
+  """Of each example's group: masses of the classes and of their ordered pairs.
+
+  Then the numbers of positives, negatives, examples and NaN scores. Classes
+  are counted: a sum of weights that should be 0 may be off by a rounding.
+  """
+  positive, negative = ranked.positive, ranked.negative
+  xp = namespace(ranked.score)
+  below = _mass_below(ranked, negative, bounds.first)
+  flags = (
+    positive != 0,
+    negative != 0,
+    positive + negative != 0,
+    xp.isnan(ranked.score),
+  )
+  rows = [positive, negative, positive * below]
+  rows += [xp.where(flag, 1.0, 0.0) for flag in flags]
+  return range_sums(xp.stack(rows))(bounds.first, bounds.stop)
 
 
 def _mass_below(ranked: _Ranked, mass: Any, start: Any = None) -> Any:

@@ -4,8 +4,8 @@ Each is a frozen tree of arrays with `init`, `update`, `merge` and `result`,
 for use in or outside of `jax.jit`, on one device or several: update with what
 a process sees, merge over processes. All sums are kept as
 `recjax.metrics.sums.Sum`, so merging loses nothing: counts are equal bit for
-bit whatever the order, and weighted sums to 48 bits. A single update is summed
-in float32: give it fewer than 2^24 examples.
+bit whatever the order, and weighted sums to twelve digits. A single update is
+summed in float32: give it fewer than 2^24 examples.
 """
 
 from typing import Any

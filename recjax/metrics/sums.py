@@ -6,8 +6,9 @@ second float: of s = fl(a + b), with v = fl(s - a), the error
 
   a + b - s = (a - (s - v)) + (b - v)
 
-is itself a float and is carried along. That makes 48 bits: whole numbers are
-added exactly up to 2^48, in any order. NumPy arrays are summed in float64.
+is itself a float and is carried along. So sums are right to twelve digits, and
+whole numbers are added exactly up to 2^48, in any order. NumPy arrays are
+summed in float64.
 
 References:
   Donald Knuth. The Art of Computer Programming, volume 2, section 4.2.2.

@@ -116,17 +116,25 @@ def test_gradient_of_gather_is_the_scattered_one(gather):
   "rows",
   [
     [7],
-    [5, 5],
     np.arange(300),
     np.zeros(300),
-    np.random.default_rng(0).integers(0, 40, 500),
+    np.random.default_rng(0).integers(0, 40, 300),
     np.random.default_rng(1).integers(-(2**31), 2**31 - 1, 300),
     # Equal in their low bits, and in their high bits.
     np.random.default_rng(2).integers(0, 100, 300) << 20,
     (2**30 + np.random.default_rng(3).integers(0, 100, 300)),
-    [-1, PADDING_ROW, 0, PADDING_ROW, -1, -(2**31)],
+    np.tile([-1, PADDING_ROW, 0, PADDING_ROW, -1, -(2**31)], 50),
   ],
-  ids=str,
+  ids=[
+    "one",
+    "all different",
+    "all alike",
+    "repeats",
+    "any words",
+    "low bits alike",
+    "high bits alike",
+    "padding",
+  ],
 )
 def test_last_lookups_against_brute_force(rows):
   rows = np.asarray(rows, np.int32)
@@ -163,7 +171,7 @@ def test_sum_duplicates_against_numpy(num_distinct):
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-@pytest.mark.parametrize("num_lookups", [1, 7, 8, 40])
+@pytest.mark.parametrize("num_lookups", [1, 7, 40])
 def test_update_subtracts_the_sum_of_gradients(num_lookups, path, small_blocks):
   rows, grads = _lookups(num_lookups)
   table = _table()
@@ -309,8 +317,7 @@ def test_memory_follows_the_lookups_and_not_the_table():
   assert few == many < 4 * 4096 * 16 * 8
 
 
-@pytest.mark.parametrize("check_vma", [False, True])
-def test_pieces_of_a_table_on_devices(check_vma, small_blocks):
+def test_pieces_of_a_table_on_devices(small_blocks):
   """Each device takes the lookups of its rows, and the others for padding."""
   optimizer = RowWiseAdagrad(learning_rate=0.1)
   rows, grads = _lookups(60, NUM_ROWS)
@@ -331,7 +338,6 @@ def test_pieces_of_a_table_on_devices(check_vma, small_blocks):
     mesh=Mesh(np.array(jax.devices()), ("model",)),
     in_specs=(cut, cut, whole, whole, whole),
     out_specs=(cut, cut, whole),
-    check_vma=check_vma,
   )
   def local(table, slots, rows, grads, step):
     near = rows - jax.lax.axis_index("model") * table.shape[0]

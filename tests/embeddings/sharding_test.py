@@ -1,4 +1,3 @@
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -100,12 +99,11 @@ class Run(NamedTuple):
   is_deleted: list[bool]
 
 
-def run(collection, place, num_steps=3):
-  tables, slots = collection.init(jax.random.key(0)), collection.init_slots()
+def run(collection, state, place, num_steps=3):
   step = jax.jit(make_step(collection), donate_argnums=(0, 1))
   first = place(batch_of(0))
-  compiled = step.lower(tables, slots, jnp.int32(0), first).compile()
-  losses, rows, state = [], [], (tables, slots)
+  compiled = step.lower(*state, jnp.int32(0), first).compile()
+  losses, rows = [], []
   for index in range(num_steps):
     before = state
     *state, loss, read = compiled(
@@ -118,9 +116,17 @@ def run(collection, place, num_steps=3):
 
 
 @pytest.fixture(scope="module")
-def reference():
+def start():
+  """Tables and slots before the first step, on the host."""
+  state = COLLECTION.init(jax.random.key(0)), COLLECTION.init_slots()
+  return jax.tree.map(np.asarray, state)
+
+
+@pytest.fixture(scope="module")
+def reference(start):
   """The same steps of the plain collection on one device."""
-  return run(COLLECTION, lambda batch: batch)
+  state = jax.tree.map(jnp.array, start)
+  return run(COLLECTION, state, lambda batch: batch)
 
 
 @pytest.fixture(scope="module")
@@ -140,12 +146,12 @@ def planned(request, mesh):
 
 
 @pytest.fixture(scope="module")
-def sharded(planned, mesh):
+def sharded(planned, mesh, start):
   collection = ShardedCollection(
     COLLECTION, planned.strategies, mesh, planned.capacities
   )
   place = lambda batch: jax.device_put(batch, NamedSharding(mesh, BATCH_AXES))
-  return run(collection, place)
+  return run(collection, jax.device_put(start, collection.shardings()), place)
 
 
 def piece_bytes(collection, name):
@@ -211,3 +217,131 @@ def test_no_collective_is_over_a_table_and_bytes_are_as_planned(
   assert max(collective.bytes for collective in found) < smallest
   measured = sum(collective.bytes for collective in found)
   assert abs(measured / planned.exchanged_bytes - 1) < 0.2
+
+
+# --- One strategy is enough for these ---------------------------------------
+
+
+SMALL = make_collection({"row_wise_adagrad": RowWiseAdagrad(0.1)}, 500, 8)
+SMALL_BATCH = {
+  "user": np.arange(BATCH, dtype=np.int32),
+  "history": np.arange(3 * BATCH, dtype=np.int32).reshape(BATCH, 3),
+}
+
+
+def shard(config, strategy="row_wise", collection=SMALL):
+  strategies = dict.fromkeys(collection.arrays, strategy)
+  return ShardedCollection(collection, strategies, make_mesh(config))
+
+
+@pytest.mark.parametrize("strategy", ["row_wise", "two_dimensional"])
+def test_a_mesh_draws_the_tables_of_one_device(mesh, strategy):
+  sharded = ShardedCollection(SMALL, {"row_wise_adagrad": strategy}, mesh)
+  tables, slots = sharded.init(jax.random.key(7)), sharded.init_slots()
+  expected = SMALL.init(jax.random.key(7)), SMALL.init_slots()
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, np.asarray(b), rtol=1e-6),
+    (tables, slots),
+    expected,
+  )
+  for array, sharding in zip(
+    jax.tree.leaves((tables, slots)),
+    jax.tree.leaves(sharded.shardings()),
+    strict=True,
+  ):
+    assert array.sharding.is_equivalent_to(sharding, array.ndim)
+
+
+def test_one_device_is_the_plain_collection():
+  sharded = shard(MeshConfig())
+  batch = jax.tree.map(jnp.asarray, SMALL_BATCH)
+  tables, slots = sharded.init(jax.random.key(7)), sharded.init_slots()
+  np.testing.assert_array_equal(
+    tables["row_wise_adagrad"],
+    SMALL.init(jax.random.key(7))["row_wise_adagrad"],
+  )
+
+  def all_of(collection, batch):
+    routes = collection.routes(batch)
+    rows = collection.gather(tables, routes)
+    embeddings = collection.embed(rows, batch)
+    moved = collection.update(tables, slots, routes, rows, jnp.int32(0))
+    return routes, rows, embeddings, moved
+
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    *(jax.jit(all_of, static_argnums=0)(c, batch) for c in (sharded, SMALL)),
+  )
+
+
+def predictions(sharded, tables):
+  def predict(tables, batch):
+    rows = sharded.gather(tables, sharded.routes(batch))
+    return sharded.embed(rows, batch)
+
+  return jax.tree.map(np.asarray, jax.jit(predict)(tables, SMALL_BATCH))
+
+
+def test_a_checkpoint_of_eight_devices_restores_on_two_and_on_one(tmp_path):
+  eight = shard(MeshConfig(data=4, model=2))
+  state = eight.init(jax.random.key(0)), eight.init_slots()
+  checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
+  checkpoints.save(1, state, {})
+  expected = predictions(eight, state[0])
+  for config in (MeshConfig(model=2), MeshConfig()):
+    fewer = shard(config)
+    template = jax.tree.map(
+      lambda x, sharding: jax.ShapeDtypeStruct(
+        x.shape, x.dtype, sharding=sharding
+      ),
+      state,
+      fewer.shardings(),
+    )
+    restored, _ = checkpoints.restore(template)
+    (table,) = restored[0].values()
+    assert len(table.sharding.device_set) == config.data * config.model
+    jax.tree.map(
+      np.testing.assert_array_equal, predictions(fewer, restored[0]), expected
+    )
+    jax.tree.map(
+      lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)),
+      restored,
+      state,
+    )
+  checkpoints.close()
+
+
+class Unknown(RowOptimizer):
+  def _move(self, rows, slots, grads, rate, step):
+    return rate * jnp.max(grads, axis=1, keepdims=True), slots
+
+
+@pytest.mark.parametrize(
+  ("strategies", "message"),
+  [
+    ({}, "there is none for s"),
+    ({"s": "row_wize"}, "'row_wize'. Did you mean 'row_wise'?"),
+    ({"s": "row_wise", "t": "row_wise"}, "must be one of 's'; got 't'"),
+    ({"s": "column_wise"}, "the 9 columns of the array 's' must be a"),
+  ],
+)
+def test_what_is_not_possible_is_refused(mesh, strategies, message):
+  collection = make_collection({"s": SGD()}, 500, 9)
+  with pytest.raises(ConfigError, match=message):
+    ShardedCollection(collection, strategies, mesh)
+
+
+def test_an_optimizer_that_is_not_known_has_whole_rows(mesh):
+  collection = make_collection({"s": Unknown()}, 500, 8)
+  with pytest.raises(ConfigError, match="of Unknown it is not known what"):
+    ShardedCollection(collection, {"s": "column_wise"}, mesh)
+  ShardedCollection(collection, {"s": "row_wise"}, mesh)
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_refused(mesh):
+  sharded = ShardedCollection(SMALL, {"row_wise_adagrad": "row_wise"}, mesh)
+  batch = jax.tree.map(lambda x: jnp.asarray(x[:30]), SMALL_BATCH)
+  with pytest.raises(
+    ConfigError, match="multiple of the 8 devices .* has 30 examples"
+  ):
+    sharded.routes(batch)

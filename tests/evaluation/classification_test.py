@@ -227,6 +227,7 @@ TRAINED = ClassificationProtocol(entropy_rate="training")
   [
     (P[:3], Y, {}, "4 labels but 3 scores"),
     (P[:, None], Y, {}, r"4 labels but 4 scores \(shape \(4, 1\)\)"),
+    (P, Y[:, None], {}, r"4 labels but 4 labels \(shape \(4, 1\)\)"),
     (P, Y, {"weight": np.ones(2)}, "4 labels but 2 weights"),
     (P, Y, {"slices": {"day": np.ones(5)}}, "4 labels but 5 day"),
     (P, Y, {"where": np.zeros(4, bool)}, "all 4 are masked or have weight 0"),
