@@ -147,7 +147,11 @@ class RankingExperiment:
 def categorical_fields(
   features: FittedFeatures, linear_only: tuple[str, ...] = ()
 ) -> tuple[CategoricalField, ...]:
-  """The features of ids as tables see them; lists are averaged."""
+  """The features of ids as tables see them; lists are averaged.
+
+  By their ListWeights, where there are such.
+  """
+  weights = features.list_weights
   fields = []
   for name in features.categorical:
     spec = features.spec(name)
@@ -157,6 +161,7 @@ def categorical_fields(
         name,
         features.num_ids(name),
         combiner="mean" if isinstance(spec, MultiHot | Sequence) else "none",
+        weights=weights.get(name, ""),
         groups=("linear",) if name in linear_only else (),
         shares=shared if shared != name else "",
       )

@@ -34,17 +34,33 @@ class PlanConfig:
       and the moments of optax, two with Adam.
     latency_bytes: what the interconnect moves while a collective gets going:
       256 KiB are 2.6 microseconds at 100 GB/s.
+    memory_price: exchanged bytes that a byte of memory is worth, even where
+      there is enough. With these defaults an array of less than 256 MiB is
+      replicated to spare four collectives.
   """
 
   memory_bytes: int = 0
   other_bytes: int = 0
   dense_copies: int = 3
   latency_bytes: int = 256 * 1024
+  memory_price: float = 1 / 256
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
-      name = f"PlanConfig.{field.name}"
-      check_range(name, getattr(self, field.name), 0, integer=True)
+      check_range(
+        f"PlanConfig.{field.name}",
+        getattr(self, field.name),
+        0,
+        integer=field.type is int,
+      )
+
+  def price(self, cost: Cost) -> float:
+    """What a plan makes small, in bytes; see `recjax.embeddings.planner`."""
+    return (
+      cost.exchanged_bytes
+      + self.latency_bytes * cost.collectives
+      + self.memory_price * cost.memory_bytes
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +70,7 @@ class _Option:
   strategy: str
   partition: Partition
   cost: Cost
-  price: int
+  price: float
 
 
 def workloads(
@@ -173,6 +189,8 @@ def _options(
   """The strategies of an array, the cheapest first."""
   found: dict[Partition, _Option] = {}
   for strategy in STRATEGIES if asked == "auto" else (asked,):
+    if asked == "auto" and strategy == "table_wise" and len(layout.tables) == 1:
+      continue  # All devices would have a part of it, and be asked for all.
     try:
       partition = make_partition(layout, strategy, mesh_shape)
       if layout.spec.optimizer is not None and partition.columns:
@@ -184,8 +202,7 @@ def _options(
         continue
       raise
     cost = array_cost(layout, partition, work, dense_copies=config.dense_copies)
-    price = cost.exchanged_bytes + config.latency_bytes * cost.collectives
-    option = _Option(strategy, partition, cost, price)
+    option = _Option(strategy, partition, cost, config.price(cost))
     # On some meshes two names mean the same.
     found.setdefault(partition, option)
   return sorted(found.values(), key=lambda o: (o.price, o.cost.memory_bytes))
@@ -212,10 +229,8 @@ def _reason(
     )
   else:
     notes.append(
-      f"{option.strategy}, {_price_text(option)}, for the memory:"
-      f" {options[0].strategy}, {_price_text(options[0])}, would take"
-      f" {bytes_text(options[0].cost.memory_bytes)} instead of"
-      f" {bytes_text(option.cost.memory_bytes)}"
+      f"{option.strategy}, {_price_text(option)}, so that all fits; the least"
+      f" price has {options[0].strategy}, {_price_text(options[0])}"
     )
   part = option.partition
   if part.by_table:
@@ -232,8 +247,9 @@ def _reason(
 
 
 def _price_text(option: _Option) -> str:
-  exchanged = bytes_text(option.cost.exchanged_bytes)
+  cost = option.cost
   return (
-    f"{bytes_text(option.price)} ({exchanged} and {option.cost.collectives}"
-    " collectives)"
+    f"{bytes_text(round(option.price))} ({bytes_text(cost.exchanged_bytes)} in"
+    f" {cost.collectives} collectives, {bytes_text(cost.memory_bytes)} of"
+    " memory)"
   )

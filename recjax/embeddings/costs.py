@@ -11,12 +11,14 @@ pieces along the rows, M along the columns, R replicas and the capacity C
 and receives in a step, its own share included and counted once a round,
 
   columns (M > 1):  ids 4 n M + rows n d w + gradients 4 n d
-  rows (S > 1):     ids 4 S C + rows S C d w / M  and  S C (4 + 4 d / M)
+  rows (S > 1):     ids 4 S C + rows S C d w / M + gradients 4 S C d / M
   replicas (R > 1): R S C (4 + 4 d / M)
   by table, W lookups of an example to each device:
                     S W B / D (4 + d w + 4 d)
 
-A few bytes more agree on rounds, or sum a number over the columns of a row. A
+Where C is not all that can be asked for, ids go with the gradients once more,
+and a few bytes agree on rounds. A number may be summed over the columns of a
+row, 4 bytes each. A
 dense table has no slots but as many copies of itself as optax and the gradient
 need. A narrow slot has one column for the whole row.
 """
@@ -147,14 +149,15 @@ def _by_row(layout, part, work, capacity) -> tuple[int, int]:
     total += 4 * joined + n * part.dim * (itemsize + 4)
     count += 3
   if part.rows:
-    total += sent * (4 + width * itemsize) + sent * (4 + 4 * width)
-    count += 4
+    total += sent * (4 + width * itemsize + 4 * width)
+    count += 3
   if part.replicas:
     total += part.num_replicas * sent * (4 + 4 * width)
     count += 2
   if capacity < min(joined, part.block):
+    # Rounds: ids again with the gradients, how many, and where each ends.
     if part.rows:
-      total, count = total + 4, count + 1
+      total, count = total + 4 * sent + 4, count + 2
     if part.rows or part.replicas:
       total, count = total + 4 * part.row_shards, count + 1
   if part.columns and layout.spec.optimizer is not None:
@@ -213,7 +216,7 @@ def expected_counts(
     layout.tables, layout.starts, draws, strict=True
   ):
     size = spec.ids_rows
-    distinct = -size * math.expm1(num_draws * math.log1p(-1 / (size + 1)))
+    distinct = size * (1 - (1 - 1 / size) ** num_draws)
     inside = np.clip(edges, start, start + size)
     counts += distinct / size * np.diff(inside)
   return counts

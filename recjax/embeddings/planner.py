@@ -4,12 +4,12 @@ Where a table leaves it to the planner (`sharding="auto"`), every strategy that
 the mesh allows is priced by the formulas of `recjax.embeddings.costs`. A price
 is
 
-  exchanged bytes + latency_bytes x collectives
+  exchanged bytes + latency_bytes x collectives + memory_price x memory
 
-for a collective takes its time however little it moves. Each array gets the
-strategy of the least price, and among equals that of the least memory. While
-all of them together do not fit on a device, the array moves on whose next
-strategy adds the least price for each byte of memory that it saves.
+for a collective takes its time however little it moves, and memory is worth
+something even where there is enough. Each array gets the strategy of the least
+price. While all of them together do not fit on a device, that array goes to
+another strategy for which this adds the least price a byte of memory saved.
 """
 
 import dataclasses
@@ -122,14 +122,15 @@ def _remedies(attempt: _Attempt) -> Iterator[str]:
   specs = attempt.collection.tables
   changed = lambda **fields: [dataclasses.replace(s, **fields) for s in specs]
   row_wise = dict.fromkeys(attempt.collection.arrays, "row_wise")
-  for text, changes in (
+  tried: tuple[tuple[str, dict[str, Any]], ...] = (
     ("dtype='bfloat16'", {"specs": changed(dtype="bfloat16")}),
     ("sharding='row_wise'", {"asked": row_wise}),
     (
       "optimizer=RowWiseAdagrad(), which remembers one number a row,",
       {"specs": changed(optimizer=RowWiseAdagrad())},
     ),
-  ):
+  )
+  for text, changes in tried:
     try:
       new = attempt.again(**changes)
     except ConfigError:

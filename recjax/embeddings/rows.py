@@ -177,14 +177,7 @@ def _update_sorted(
   del before  # In the order of the lookups, which is none to read in.
   rows, sums = sum_duplicates(rows, grads, num_rows=table.shape[0])
   return _move_rows(
-    table,
-    slots,
-    rows,
-    sums,
-    step,
-    optimizer=optimizer,
-    max_norm=max_norm,
-    is_sorted=True,
+    table, slots, rows, sums, step, optimizer=optimizer, max_norm=max_norm
   )
 
 
@@ -205,9 +198,7 @@ def _update_in_blocks(
   grads = jnp.where(inside[:, None], grads, 0)
   sums = _add_repeats(grads, last, inside & ~is_last)
   rows = jnp.where(inside & is_last, rows, num_rows + places)
-  move = functools.partial(
-    _move_rows, optimizer=optimizer, max_norm=max_norm, is_sorted=False
-  )
+  move = functools.partial(_move_rows, optimizer=optimizer, max_norm=max_norm)
   size = max(_BLOCK_ELEMENTS // table.shape[1], 1)
   if n <= size:
     return move(table, slots, rows, sums, step, before)
@@ -254,17 +245,14 @@ def _add_repeats(grads, last, is_repeat):
 
 
 def _move_rows(
-  table, slots, rows, sums, step, before=None, *, optimizer, max_norm, is_sorted
+  table, slots, rows, sums, step, before=None, *, optimizer, max_norm
 ):
   """Moves distinct rows by their summed gradients."""
-  read = lambda array: array.at[rows].get(
-    mode="clip", unique_indices=True, indices_are_sorted=is_sorted
-  )
+  # Not told whether they are sorted: for sorted rows XLA's TPU compiler makes
+  # a scatter that copies the whole table, as the gather reads it too.
+  read = lambda array: array.at[rows].get(mode="clip", unique_indices=True)
   write = lambda array, new: array.at[rows].set(
-    new.astype(array.dtype),
-    mode="drop",
-    unique_indices=True,
-    indices_are_sorted=is_sorted,
+    new.astype(array.dtype), mode="drop", unique_indices=True
   )
   new_rows, new_slots = optimizer.update(
     (read(table) if before is None else before).astype(sums.dtype),

@@ -226,30 +226,41 @@ class ShardedCollection:
     if self.mesh.size == 1:
       return self.collection.update(tables, slots, routes, grads, step, rows)
     new_tables, new_slots = dict(tables), dict(slots)
-    for name, (optimizer, max_norm) in self._optimizers.items():
-      if name not in slots:
-        continue
-      part, exchange = self.partitions[name], self._exchanges[name]
-
-      def local(table, slot, route, grad, step, exchange=exchange, **settings):
-        write = lambda state, rows, sums: update_rows(
-          *state, rows, sums, step, **settings
+    for name in self._optimizers:
+      if name in slots:
+        new_tables[name], new_slots[name] = self._update(
+          name, tables[name], slots[name], routes[name], grads[name], step
         )
-        return exchange.deliver((table, slot), route, grad, write)
-
-      state_specs = (
-        part.spec,
-        {
-          slot: part.slot_spec(array.shape[1])
-          for slot, array in slots[name].items()
-        },
-      )
-      new_tables[name], new_slots[name] = self._map(
-        functools.partial(local, optimizer=optimizer, max_norm=max_norm),
-        (*state_specs, _ALL, _ALL, PartitionSpec()),
-        state_specs,
-      )(tables[name], slots[name], routes[name], grads[name], step)
     return new_tables, new_slots
+
+  def _update(self, name, table, slots, route, grads, step):
+    """Trains an array."""
+    part, exchange = self.partitions[name], self._exchanges[name]
+    optimizer, max_norm = self._optimizers[name]
+
+    def local(table, slots, route, grads, step):
+      def write(state, rows, sums):
+        table, slots = state
+        return update_rows(
+          table,
+          slots,
+          rows,
+          sums,
+          step,
+          optimizer=optimizer,
+          max_norm=max_norm,
+        )
+
+      return exchange.deliver((table, slots), route, grads, write)
+
+    slot_specs = {
+      slot: part.slot_spec(array.shape[1]) for slot, array in slots.items()
+    }
+    return self._map(
+      local,
+      (part.spec, slot_specs, _ALL, _ALL, PartitionSpec()),
+      (part.spec, slot_specs),
+    )(table, slots, route, grads, step)
 
   def _draw(self, key):
     """What this device holds of all arrays."""

@@ -35,7 +35,8 @@ class TableSpec:
   Attributes:
     name: unique in its collection.
     num_ids: ids run from 0 to num_ids - 1; id 0 is padding.
-    dim: width of a row.
+    dim: width of a row. On a TPU take multiples of 128: the rows of narrower
+      tables lie across its memory, and XLA copies the table to read them.
     initializer: "glorot_uniform", the default of TensorFlow; "uniform" in
       +-1/sqrt(rows), as DLRM; "normal"; or "zeros".
     init_stddev: standard deviation of "normal".

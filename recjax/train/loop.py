@@ -45,8 +45,9 @@ class TrainConfig:
     select: validation metric whose highest value picks the parameters.
     patience: evaluations without a new best after which training stops; 0
       never stops early.
-    plateau_factor: all learning rates are multiplied by it after each
-      evaluation without a new best; 1 is off.
+    plateau_factor: the learning rates of optax are multiplied by it after each
+      evaluation without a new best; 1 is off. Row-wise optimizers of sparse
+      tables keep to their own schedules.
     plateau_floor: the product of these factors does not fall below it.
     log_every_steps: the loss is logged as its mean over so many steps.
     checkpoint_every_steps: and besides at every evaluation.

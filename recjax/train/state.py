@@ -31,7 +31,8 @@ class TrainState:
     slots: what these remember of each row.
     variables: what the model keeps and no optimizer trains, such as the
       running averages of batch norm.
-    rate_scale: all learning rates are multiplied by it; it falls on plateaus.
+    rate_scale: the learning rates of optax are multiplied by it; it falls on
+      plateaus.
   """
 
   # Any: the same tree also holds shapes or shardings.

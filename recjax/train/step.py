@@ -43,9 +43,10 @@ def make_step(
 
   def step(state: TrainState, batch: Batch, constants, base_key):
     key = jax.random.fold_in(base_key, state.step)
-    (total, weight, grads), variables, (routes, row_grads) = summed_gradients(
+    (total, weight, grads), variables, lookups = summed_gradients(
       state, batch, constants, key
     )
+    routes, row_grads, rows = lookups
     # A product is fused into the optimizer's own passes, a quotient is not,
     # and a norm as a dot product reads the table once.
     scale = 1.0 / weight
@@ -56,7 +57,7 @@ def make_step(
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     updates = jax.tree.map(lambda u: u * state.rate_scale, updates)
     tables, slots = task.sparse.update(
-      state.tables, state.slots, routes, row_grads, state.step
+      state.tables, state.slots, routes, row_grads, state.step, rows
     )
     new_state = TrainState(
       step=state.step + 1,
@@ -91,7 +92,7 @@ def _make_summed_gradients(task: Task, mesh: Mesh):
       (total, (weight, variables)), (grads, row_grads) = gradient(
         state.params, rows, variables, examples, constants, micro_key
       )
-      return (total, weight, grads), variables, (routes, row_grads)
+      return (total, weight, grads), variables, (routes, row_grads, rows)
 
     def body(index, carry):
       sums, variables, lookups = carry
@@ -114,12 +115,12 @@ def _make_summed_gradients(task: Task, mesh: Mesh):
 
 def _with_room(lookups, num_micro: int):
   """Room for the lookups of all micro-batches; these of the first are in."""
-  routes, row_grads = lookups
+  routes, *floats = lookups
   empty = lambda x, fill: jnp.full((num_micro - 1, *x.shape), fill, x.dtype)
   join = lambda x, fill: jnp.concatenate([x[None], empty(x, fill)])
   return (
     jax.tree.map(lambda x: join(x, PADDING_ROW), routes),
-    jax.tree.map(lambda x: join(x, 0), row_grads),
+    *jax.tree.map(lambda x: join(x, 0), floats),
   )
 
 

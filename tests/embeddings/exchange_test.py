@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +47,7 @@ def layout(dtype="float32"):
   return ArrayLayout("t", (spec,), (0,), NUM_ROWS)
 
 
+@functools.cache
 def functions(strategy, shape, capacity, dtype="float32"):
   """Compiled (table, rows, grads) -> rows, sums, how often each was written."""
   mesh = make_mesh(MeshConfig(*shape))
@@ -99,12 +102,9 @@ def oracle(rows):
   ("strategy", "shape", "capacity"),
   [
     ("row_wise", (4, 2), 0),
-    ("row_wise", (8, 1), 3),
     ("row_wise", (1, 8), 1),
     ("row_wise_replicated", (2, 4), 2),
     ("data_parallel", (4, 2), 5),
-    ("data_parallel", (4, 2), 0),
-    ("column_wise", (2, 4), 0),
     ("column_wise", (1, 8), 0),
     ("two_dimensional", (4, 2), 4),
   ],
@@ -156,9 +156,8 @@ def test_the_default_capacity_has_room_above_an_even_spread(
   assert found == min(capacity, part.block, lookups)
 
 
-@pytest.mark.parametrize("strategy", ["row_wise", "two_dimensional"])
-def test_rows_of_bfloat16_travel_in_two_bytes(strategy):
-  call, compiled, part = functions(strategy, (4, 2), 0, "bfloat16")
+def test_rows_of_bfloat16_travel_in_two_bytes():
+  call, compiled, part = functions("two_dimensional", (4, 2), 0, "bfloat16")
   rows = skews()["even"]
   fetched = np.asarray(call(rows)[0])
   expected = np.asarray(jnp.asarray(oracle(rows)[0], "bfloat16"), np.float32)
