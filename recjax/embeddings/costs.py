@@ -110,13 +110,11 @@ def array_cost(
     The cost.
   """
   table = partition.block * partition.width * _itemsize(layout)
-  spec = layout.spec
-  if spec.optimizer is None:
+  spec, optimizer = layout.spec, layout.spec.optimizer
+  if optimizer is None:
     slots = dense_copies * table
   else:
-    shapes = jax.eval_shape(
-      lambda: spec.optimizer.slots(layout.num_rows, layout.spec.dim)
-    )
+    shapes = jax.eval_shape(lambda: optimizer.slots(layout.num_rows, spec.dim))
     slots = sum(
       partition.block
       * (partition.width if slot.shape[1] == spec.dim else slot.shape[1])

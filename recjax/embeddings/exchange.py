@@ -21,6 +21,10 @@ owner is a run of neighbours and a round a window of C on it.
 **One update a row.** An optimizer must see the sum of all gradients of a row.
 So when gradients travel, the devices agree in each round on the first row that
 is left for the next one: the least that any of them could not send.
+
+**Replicas.** Each applies the same gradients for itself. Where a backend sums
+in no fixed order they may drift apart in the last bits: on GPUs,
+XLA_FLAGS=--xla_gpu_deterministic_ops=true keeps them equal.
 """
 
 import dataclasses

@@ -250,7 +250,7 @@ def _move_rows(
   """Moves distinct rows by their summed gradients."""
   # Not told whether they are sorted: for sorted rows XLA's TPU compiler makes
   # a scatter that copies the whole table, as the gather reads it too.
-  read = lambda array: array.at[rows].get(mode="clip", unique_indices=True)
+  read = lambda array: array.at[rows].get(mode="clip")
   write = lambda array, new: array.at[rows].set(
     new.astype(array.dtype), mode="drop", unique_indices=True
   )

@@ -9,7 +9,7 @@ axis; a batch that arrives otherwise is cut before it is read.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -266,9 +266,10 @@ class ShardedCollection:
     """What this device holds of all arrays."""
     names = [spec.name for spec in self.collection.tables]
     keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
-    first = lambda axes, size: (
-      lax.axis_index(axes) * size if axes else jnp.int32(0)
-    )
+
+    def first(axes, size):
+      return lax.axis_index(axes) * size if axes else jnp.int32(0)
+
     return {
       name: draw_piece(
         self.arrays[name],
@@ -315,7 +316,7 @@ class ShardedCollection:
         )
     return {name: batch[name] for name in sorted(names & set(batch))}
 
-  def _map(self, function, in_specs, out_specs):
+  def _map(self, function, in_specs, out_specs) -> Callable[..., Any]:
     return jax.shard_map(
       function,
       mesh=self.mesh,
