@@ -254,7 +254,8 @@ class SkipAwareAdam(LazyAdam):
       jnp.power(self.b1, skipped),
       jnp.power(self.b2, skipped),
     )
-    last = jnp.full_like(slots["last_step"], step)
+    # Not `full_like`: XLA would copy the slot of the whole table.
+    last = jnp.maximum(slots["last_step"], step)
     return move, moments | {"last_step": last}
 
 

@@ -17,7 +17,15 @@ from recjax.embeddings.row_optimizers import RowOptimizer
 from recjax.errors import ConfigError, check_choice, check_range
 
 INITIALIZERS = ("glorot_uniform", "uniform", "normal", "zeros")
-SHARDINGS = ("auto", "data_parallel", "row_wise", "column_wise", "table_wise")
+SHARDINGS = (
+  "auto",
+  "data_parallel",
+  "row_wise",
+  "row_wise_replicated",
+  "column_wise",
+  "table_wise",
+  "two_dimensional",
+)
 ROW_MULTIPLE = 128
 """Tables have a multiple of so many rows.
 
@@ -41,8 +49,8 @@ class TableSpec:
       +-1/sqrt(rows), as DLRM; "normal"; or "zeros".
     init_stddev: standard deviation of "normal".
     optimizer: row-wise; None is a dense table, trained by optax.
-    sharding: "data_parallel", "row_wise", "column_wise", "table_wise", or
-      "auto", which leaves it to the planner.
+    sharding: one of `strategies.STRATEGIES`, such as "row_wise", or "auto",
+      which leaves it to the planner.
     max_norm: rows are scaled down to it whenever they are trained; 0 is off.
       Sparse tables alone.
     dtype: "float32" or "bfloat16", of the stored rows; what is looked up is
