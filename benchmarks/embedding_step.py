@@ -1,7 +1,8 @@
 """A training step of one embedding table: look-up, gradient, row-wise Adagrad.
 
     python -m benchmarks.embedding_step [--peer torch|dense|million]
-      [--rows N] [--dim D] [--ids uniform|zipf] [--steps N] [--rounds R]
+      [--rows N] [--dim D] [--ids uniform|zipf] [--large-pages]
+      [--steps N] [--rounds R]
 
 26 features of 2,048 examples read one table of N rows. Their embeddings, each
 times a fixed vector, are summed to a logit, and the loss is the binary
@@ -17,7 +18,8 @@ peer is
   follows the table.
 
 Ids are drawn uniformly, so hardly two are alike and none lies in a cache, or
-by Zipf's law (exponent 1.1), so that many are.
+by Zipf's law (exponent 1.1), so that many are. With --large-pages our tables
+lie in pages of 2 MiB (`recjax.embeddings.pages`), where Linux has them.
 
 Both take N steps in turn, R times, after a warm-up that compiles; the median
 ratio of the pairs is told.
@@ -59,13 +61,14 @@ def make_data(rows: int, dim: int, kind: str) -> Data:
   )
 
 
-def make_ours(data: Data, rows: int, dim: int) -> Run:
+def make_ours(data: Data, rows: int, dim: int, large_pages: bool) -> Run:
   """Steps as recjax takes them; a run returns the last loss."""
   import jax
   import jax.numpy as jnp
   import optax
 
   from recjax.embeddings.collection import EmbeddingCollection, Lookup
+  from recjax.embeddings.pages import use_large_pages
   from recjax.embeddings.row_optimizers import RowWiseAdagrad
   from recjax.embeddings.tables import TableSpec
 
@@ -106,6 +109,9 @@ def make_ours(data: Data, rows: int, dim: int) -> Run:
     jax.jit(collection.init_slots)(),
     jnp.int32(0),
   )
+  if large_pages:
+    moved = use_large_pages(state)
+    print(f"{moved:,} bytes lie in large pages")
 
   def run(steps: int) -> float:
     nonlocal state
@@ -183,17 +189,19 @@ def make_torch(data: Data, rows: int, dim: int) -> Run:
   return run
 
 
-def make_peer(peer: str, data: Data, dim: int, rows: int, kind: str):
+def make_peer(data: Data, args: argparse.Namespace) -> tuple[Run, str]:
   """The run of a peer, and its name."""
-  if peer == "dense":
-    return make_dense(data, rows, dim), "JAX, dense gradient, optax.adagrad"
-  if peer == "million":
-    data = make_data(MILLION, dim, kind)
-    return make_ours(data, MILLION, dim), "recjax, 1,000,000 rows"
+  if args.peer == "dense":
+    name = "JAX, dense gradient, optax.adagrad"
+    return make_dense(data, args.rows, args.dim), name
+  if args.peer == "million":
+    data = make_data(MILLION, args.dim, args.ids)
+    run = make_ours(data, MILLION, args.dim, args.large_pages)
+    return run, "recjax, 1,000,000 rows"
   import torch
 
   name = f"PyTorch {torch.__version__}, EmbeddingBag(sparse=True), Adagrad"
-  return make_torch(data, rows, dim), name
+  return make_torch(data, args.rows, args.dim), name
 
 
 def main() -> None:
@@ -206,6 +214,7 @@ def main() -> None:
   parser.add_argument("--rows", type=int, default=MILLION)
   parser.add_argument("--dim", type=int, default=64)
   parser.add_argument("--ids", choices=("uniform", "zipf"), default="uniform")
+  parser.add_argument("--large-pages", action="store_true")
   parser.add_argument("--steps", type=int, default=10, help="timed in a round")
   parser.add_argument("--rounds", type=int, default=15)
   args = parser.parse_args()
@@ -218,8 +227,9 @@ def main() -> None:
     f"{args.rows:,} rows of {args.dim}, {data[0][0].size:,} lookups a step of"
     f" {distinct:,.0f} different rows"
   )
-  peer, peer_name = make_peer(args.peer, data, args.dim, args.rows, args.ids)
-  runs = {"ours": make_ours(data, args.rows, args.dim), "peer": peer}
+  peer, peer_name = make_peer(data, args)
+  ours = make_ours(data, args.rows, args.dim, args.large_pages)
+  runs = {"ours": ours, "peer": peer}
   losses = {name: run(NUM_BATCHES) for name, run in runs.items()}  # Compiles.
   print(f"loss after the warm-up: {losses}")
   secs = {name: [] for name in runs}
@@ -228,10 +238,10 @@ def main() -> None:
       start = time.perf_counter()
       losses[name] = run(args.steps)
       secs[name].append((time.perf_counter() - start) / args.steps)
-    ours, theirs = 1e3 * secs["ours"][-1], 1e3 * secs["peer"][-1]
+    mine, theirs = 1e3 * secs["ours"][-1], 1e3 * secs["peer"][-1]
     print(
-      f"round {number}: ours {ours:.2f}, theirs {theirs:.2f} ms/step, ratio"
-      f" {ours / theirs:.3f}"
+      f"round {number}: ours {mine:.2f}, theirs {theirs:.2f} ms/step, ratio"
+      f" {mine / theirs:.3f}"
     )
   print(f"loss after the last round: {losses}")
   pairs = zip(secs["ours"], secs["peer"], strict=True)
@@ -246,6 +256,7 @@ def main() -> None:
     "rows": args.rows,
     "dim": args.dim,
     "ids": args.ids,
+    "large_pages": args.large_pages,
     "steps": args.steps,
     "rounds": args.rounds,
   }
