@@ -168,7 +168,12 @@ def train(arguments: Sequence[str]) -> None:
     values["data_dir"],
     config_hash=config_hash,
     config_hash_without_seed=gin_config.config_hash(
-      operative, without=("Experiment.seed", "Experiment.name")
+      operative,
+      without=[
+        f"{root.__name__}.{field}"
+        for root in ROOTS
+        for field in ("seed", "name")
+      ],
     ),
     cache_dir=values["cache_dir"],
   )
