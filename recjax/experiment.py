@@ -17,6 +17,7 @@ from recjax.data.negatives import item_counts
 from recjax.data.prepare import Source, prepare
 from recjax.data.sources.planted import PlantedSource
 from recjax.data.splits import LeaveOneOut, Split
+from recjax.embeddings.row_optimizers import RowOptimizer
 from recjax.errors import ConfigError, check_range
 from recjax.evaluation.protocol import Protocol
 from recjax.models.sasrec import SASRec
@@ -41,6 +42,8 @@ class Experiment:
     positions: "from_end" or "from_start", see `data.sequences.pack`.
     batch_size: sequences of one step.
     micro_rows: packed rows whose gradient is formed at a time.
+    table_optimizer: row-wise, of the item table; None leaves it to optax.
+    table_sharding: how such a table is cut over the mesh, see `TableSpec`.
     optimizer: optax by parameter path.
     train: how long, how often.
     mesh: devices.
@@ -57,6 +60,8 @@ class Experiment:
   positions: str = "from_end"
   batch_size: int = 128
   micro_rows: int = 16
+  table_optimizer: RowOptimizer | None = None
+  table_sharding: str = "auto"
   optimizer: Optimizer = Optimizer()
   train: TrainConfig = TrainConfig()
   mesh: MeshConfig = MeshConfig()
@@ -106,6 +111,8 @@ class Experiment:
       positions=self.positions,
       micro_rows=self.micro_rows,
       data_shards=self.mesh.num_data(),
+      table_optimizer=self.table_optimizer,
+      table_sharding=self.table_sharding,
     )
     source = self.source
     return Workbench(

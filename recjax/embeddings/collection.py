@@ -76,7 +76,7 @@ class ArrayLayout:
     name: of the stack, or of the only table.
     tables: in their order.
     starts: first row of each.
-    num_rows: of the array, a multiple of ROW_MULTIPLE.
+    num_rows: of the array, see `tables.round_up`.
   """
 
   name: str
@@ -174,7 +174,7 @@ class EmbeddingCollection:
       if layout.spec.optimizer is not None
     }
 
-  def routes(self, batch: Mapping[str, Array]) -> dict[str, Int[Array, " n"]]:
+  def routes(self, batch: Mapping[str, Array]) -> dict[str, Int[Array, " _n"]]:
     """The row of every lookup of each array; PADDING_ROW for padding.
 
     Padding is id 0, and an id outside the table: `check_ids` finds these.
@@ -209,7 +209,7 @@ class EmbeddingCollection:
 
   def gather(
     self, tables: Mapping[str, Array], routes: Mapping[str, Array]
-  ) -> dict[str, Float[Array, "n dim"]]:
+  ) -> dict[str, Float[Array, "_n _dim"]]:
     """The rows that the routes name, as float32."""
     return {
       name: gather_rows(tables[name], rows).astype(jnp.float32)
@@ -218,7 +218,7 @@ class EmbeddingCollection:
 
   def embed(
     self,
-    rows: Mapping[str, Float[Array, "n dim"]],
+    rows: Mapping[str, Float[Array, "_n _dim"]],
     batch: Mapping[str, Array],
   ) -> dict[str, Float[Array, "..."]]:
     """The embeddings of all lookups, out of the rows of `gather`.
@@ -256,10 +256,10 @@ class EmbeddingCollection:
     self,
     tables: Mapping[str, Array],
     slots: Mapping[str, Arrays],
-    routes: Mapping[str, Int[Array, " n"]],
-    grads: Mapping[str, Float[Array, "n dim"]],
+    routes: Mapping[str, Int[Array, " _n"]],
+    grads: Mapping[str, Float[Array, "_n _dim"]],
     step: Int[Array, ""],
-    rows: Mapping[str, Float[Array, "n dim"]] | None = None,
+    rows: Mapping[str, Float[Array, "_n _dim"]] | None = None,
   ) -> tuple[Arrays, dict[str, Arrays]]:
     """Trains the rows that were looked up, of the sparse arrays among these.
 

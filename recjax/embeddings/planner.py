@@ -22,7 +22,7 @@ from recjax.embeddings.collection import EmbeddingCollection
 from recjax.embeddings.compression import Hashing
 from recjax.embeddings.plans import Plan, bytes_text
 from recjax.embeddings.row_optimizers import RowWiseAdagrad
-from recjax.embeddings.tables import ROW_MULTIPLE, TableSpec
+from recjax.embeddings.tables import LARGE_ROW_MULTIPLE, TableSpec
 from recjax.errors import ConfigError, check_choice
 
 _MAX_DOUBLINGS = 10
@@ -165,7 +165,7 @@ def _compressed(attempt: _Attempt) -> str:
   table = max(layout.tables, key=lambda spec: spec.ids_rows)
   of_rows = array.cost.table_bytes + array.cost.slot_bytes
   excess = found.shortfall_bytes * layout.num_rows / of_rows
-  left = table.ids_rows - math.ceil(excess) - 2 * ROW_MULTIPLE
+  left = table.ids_rows - math.ceil(excess) - 2 * LARGE_ROW_MULTIPLE
   if left < 1:
     return f"compression of {table.name!r} alone does not do it"
   new = attempt.again(

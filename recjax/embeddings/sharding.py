@@ -174,7 +174,7 @@ class ShardedCollection:
 
   def gather(
     self, tables: Mapping[str, Array], routes: Mapping[str, Any]
-  ) -> dict[str, Float[Array, "n dim"]]:
+  ) -> dict[str, Float[Array, "_n _dim"]]:
     """The rows that the routes name, as float32.
 
     The derivative by a table, as a dense table needs it, exchanges the
@@ -189,7 +189,7 @@ class ShardedCollection:
 
   def embed(
     self,
-    rows: Mapping[str, Float[Array, "n dim"]],
+    rows: Mapping[str, Float[Array, "_n _dim"]],
     batch: Mapping[str, Array],
   ) -> dict[str, Float[Array, "..."]]:
     """The embeddings of all lookups; no device needs another for them."""
@@ -206,9 +206,9 @@ class ShardedCollection:
     tables: Mapping[str, Array],
     slots: Mapping[str, Arrays],
     routes: Mapping[str, Any],
-    grads: Mapping[str, Float[Array, "n dim"]],
+    grads: Mapping[str, Float[Array, "_n _dim"]],
     step: Int[Array, ""],
-    rows: Mapping[str, Float[Array, "n dim"]] | None = None,
+    rows: Mapping[str, Float[Array, "_n _dim"]] | None = None,
   ) -> tuple[Arrays, dict[str, Arrays]]:
     """Trains the rows that were looked up, where they lie.
 

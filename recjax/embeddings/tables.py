@@ -32,6 +32,8 @@ ROW_MULTIPLE = 128
 They then divide evenly over any usual number of devices, and the shape does
 not depend on the mesh: a checkpoint restores on any other.
 """
+LARGE_ROWS, LARGE_ROW_MULTIPLE = 2**18, 4096
+"""From so many rows on, a multiple of so many: for thousands of devices."""
 MAX_ROWS = 2_000_000_000
 """Of an array: its rows and those that mark padding are counted in int32."""
 
@@ -101,13 +103,14 @@ class TableSpec:
 
   @property
   def num_rows(self) -> int:
-    """`ids_rows` rounded up to a multiple of ROW_MULTIPLE."""
+    """`ids_rows` rounded up to a multiple that devices divide."""
     return round_up(self.ids_rows)
 
 
 def round_up(rows: int) -> int:
-  """The next multiple of ROW_MULTIPLE."""
-  return -(-rows // ROW_MULTIPLE) * ROW_MULTIPLE
+  """The next multiple of ROW_MULTIPLE, or for large tables of its like."""
+  multiple = ROW_MULTIPLE if rows < LARGE_ROWS else LARGE_ROW_MULTIPLE
+  return -(-rows // multiple) * multiple
 
 
 def init_table(

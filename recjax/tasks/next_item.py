@@ -5,6 +5,7 @@ micro-batches then add up to exactly the gradient of the whole batch.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -13,7 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, Num
 
 from recjax.data.sequences import PackedRows, pack
-from recjax.embeddings.collection import EmbeddingCollection
+from recjax.embeddings.collection import EmbeddingCollection, Lookup
+from recjax.embeddings.row_optimizers import RowOptimizer
 from recjax.embeddings.tables import TableSpec, init_table, lookup
 from recjax.errors import ConfigError, check_choice, check_range
 from recjax.losses.pairwise import bpr_loss
@@ -30,6 +32,8 @@ from recjax.tasks.objectives import (
 from recjax.tasks.task import NO_TABLES
 from recjax.types import ITEM, Batch, Params
 
+TARGET, NEGATIVE = "target_id", "negative_id"
+
 
 @dataclasses.dataclass(frozen=True)
 class NextItem:
@@ -45,6 +49,9 @@ class NextItem:
       stay in the cache of a CPU; the losses do not depend on it, but the
       random draws do.
     data_shards: devices along the mesh axis "data".
+    table_optimizer: row-wise, of the item table, whose cost then follows the
+      batch and not the catalogue; None is a dense table, trained by optax.
+    table_sharding: of such a table, see `TableSpec`.
   """
 
   model: Any
@@ -53,6 +60,8 @@ class NextItem:
   positions: str = "from_end"
   micro_rows: int = 16
   data_shards: int = 1
+  table_optimizer: RowOptimizer | None = None
+  table_sharding: str = "auto"
 
   def __post_init__(self):
     check_choice(
@@ -65,6 +74,12 @@ class NextItem:
         f"micro_rows must be a multiple of the {self.data_shards} devices of"
         f" the mesh axis 'data'; got {self.micro_rows}."
       )
+    if self.table_optimizer and isinstance(self.objective, FullSoftmax):
+      raise ConfigError(
+        "FullSoftmax reads and moves every item at every step; with a"
+        " table_optimizer take an objective with negatives, such as"
+        " SampledSoftmax."
+      )
 
   @property
   def table(self) -> TableSpec:
@@ -76,21 +91,28 @@ class NextItem:
       model.dim,
       model.initializer,
       model.init_stddev,
+      optimizer=self.table_optimizer,
+      sharding=self.table_sharding,
     )
 
-  @property
+  @functools.cached_property
   def sparse(self) -> EmbeddingCollection:
-    """None: the item table is dense."""
-    return NO_TABLES
+    """The item table, if it has a row-wise optimizer."""
+    if self.table_optimizer is None:
+      return NO_TABLES
+    lookups = (Lookup(feature, "item") for feature in (ITEM, TARGET, NEGATIVE))
+    return EmbeddingCollection((self.table,), tuple(lookups))
 
   def init(self, key: Key[Array, ""]) -> tuple[Params, dict[str, Any]]:
-    """Draws all parameters: {"model": ..., "tables": {"item": ...}}."""
+    """Draws {"model": ...}, and "tables": {"item": ...} if that is dense."""
     model_key, table_key = jax.random.split(key)
     ids = jnp.zeros((1, self.model.max_len), jnp.int32)
     rows = {ITEM: jnp.zeros((*ids.shape, self.model.dim))}
     variables = self.model.init(model_key, rows, ids, ids)
-    tables = {"item": init_table(self.table, table_key)}
-    return {"model": variables["params"], "tables": tables}, {}
+    params: Params = {"model": variables["params"]}
+    if self.table_optimizer is None:
+      params["tables"] = {"item": init_table(self.table, table_key)}
+    return params, {}
 
   def constants(
     self, counts: Num[np.ndarray, " vocab"]
@@ -141,7 +163,7 @@ class NextItem:
     examples = part._asdict()
     if not isinstance(self.objective, FullSoftmax):
       negative_key, _ = jax.random.split(key)
-      examples["negative_id"] = self.objective.negatives.draw_for_rows(
+      examples[NEGATIVE] = self.objective.negatives.draw_for_rows(
         negative_key,
         part.item_id,
         part.target_id,
@@ -154,7 +176,7 @@ class NextItem:
   def loss(
     self,
     params: Params,
-    rows: dict[str, Float[Array, "n dim"]],
+    embeddings: dict[str, Float[Array, "..."]],
     variables: dict[str, Any],
     examples: Batch,
     constants: Any,
@@ -166,7 +188,7 @@ class NextItem:
 
     Args:
       params: of `init`.
-      rows: none.
+      embeddings: of `sparse`, if the table is.
       variables: none.
       examples: of `examples`.
       constants: of `constants`.
@@ -176,15 +198,13 @@ class NextItem:
     Returns:
       Sum of the loss over the targets, and (number of targets, variables).
     """
-    del rows
     _, dropout_key = jax.random.split(key)
     where = examples["segment_id"] > 0
-    table = params["tables"]["item"]
-    ids = {ITEM: examples["item_id"]}
-    if not isinstance(self.objective, FullSoftmax):
-      ids["target"] = examples["target_id"]
-      ids["negative"] = examples["negative_id"]
-    embeddings = lookup(table, ids)
+    is_full = isinstance(self.objective, FullSoftmax)
+    if self.table_optimizer is None:
+      features = (ITEM,) if is_full else (ITEM, TARGET, NEGATIVE)
+      ids = {feature: examples[feature] for feature in features}
+      embeddings = lookup(params["tables"]["item"], ids)
     hidden = self.model.apply(
       {"params": params["model"]},
       {ITEM: embeddings[ITEM]},
@@ -194,13 +214,15 @@ class NextItem:
       rngs={"dropout": dropout_key},
     )["hidden"]
     if isinstance(self.objective, FullSoftmax):
+      table = params["tables"]["item"]
       total = self._full_softmax(
-        self.objective, hidden, table, examples["target_id"], where
+        self.objective, hidden, table, examples[TARGET], where
       )
     else:
-      total = jnp.sum(
-        self._sampled_loss(hidden, embeddings, ids, where, constants)
+      losses = self._sampled_loss(
+        hidden, embeddings, examples, where, constants
       )
+      total = jnp.sum(losses)
     return total, (jnp.sum(where).astype(jnp.float32), variables)
 
   def _full_softmax(
@@ -215,13 +237,13 @@ class NextItem:
       hidden, table, target_id, where, num_items=self.num_items, chunk=chunk
     )
 
-  def _sampled_loss(self, hidden, embeddings, ids, where, constants):
+  def _sampled_loss(self, hidden, embeddings, examples, where, constants):
     objective = self.objective
-    positive = jnp.einsum("rld,rld->rl", hidden, embeddings["target"])
+    positive = jnp.einsum("rld,rld->rl", hidden, embeddings[TARGET])
     subscripts = "rld,rlkd->rlk"
-    if embeddings["negative"].shape[1] != hidden.shape[1]:
+    if embeddings[NEGATIVE].shape[1] != hidden.shape[1]:
       subscripts = "rld,rmkd->rlk"  # One set for the whole row.
-    negative = jnp.einsum(subscripts, hidden, embeddings["negative"])
+    negative = jnp.einsum(subscripts, hidden, embeddings[NEGATIVE])
     match objective:
       case BinaryCrossEntropy():
         return binary_cross_entropy_loss(positive, negative, where)
@@ -239,9 +261,9 @@ class NextItem:
         return sampled_softmax_loss(
           positive,
           negative,
-          ids["negative"] == ids["target"][..., None],
+          examples[NEGATIVE] == examples[TARGET][..., None],
           self._log_expected_count(
-            objective, ids["negative"], negative, constants
+            objective, examples[NEGATIVE], negative, constants
           ),
           where,
         )

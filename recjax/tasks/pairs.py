@@ -129,7 +129,7 @@ class Pairs:
   def loss(
     self,
     params: Params,
-    rows: dict[str, Float[Array, "n dim"]],
+    embeddings: dict[str, Float[Array, "..."]],
     variables: dict[str, Any],
     examples: Batch,
     constants: Any,
@@ -137,7 +137,9 @@ class Pairs:
   ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], dict[str, Any]]]:
     """As `Ranking.loss`."""
     _, key = jax.random.split(key)
-    return self.ranking.loss(params, rows, variables, examples, constants, key)
+    return self.ranking.loss(
+      params, embeddings, variables, examples, constants, key
+    )
 
 
 def is_touched(

@@ -108,7 +108,7 @@ class Ranking:
   def loss(
     self,
     params: Params,
-    rows: dict[str, Float[Array, "n dim"]],
+    embeddings: dict[str, Float[Array, "..."]],
     variables: dict[str, Any],
     examples: Batch,
     constants: Any,
@@ -118,7 +118,7 @@ class Ranking:
 
     Args:
       params: of `init`.
-      rows: of `sparse.gather`.
+      embeddings: of `sparse`.
       variables: running averages, if the model keeps any.
       examples: features, "label", and maybe "weight" and "where".
       constants: none.
@@ -129,7 +129,7 @@ class Ranking:
     """
     del constants
     logit, variables = self._apply(
-      params, rows, variables, examples, dropout_key=key
+      params, embeddings, variables, examples, dropout_key=key
     )
     label = examples["label"]
     weight = example_weights(examples)
@@ -161,14 +161,16 @@ class Ranking:
       for name, value in weights.items()
       if name not in ("model", "tables")
     }
-    return self._apply(weights, rows, variables, examples, dropout_key=None)[0]
-
-  def _apply(self, params, rows, variables, examples, *, dropout_key):
     embeddings = self.sparse.embed(rows, examples)
+    return self._apply(
+      weights, embeddings, variables, examples, dropout_key=None
+    )[0]
+
+  def _apply(self, params, embeddings, variables, examples, *, dropout_key):
     if self.dense.tables:
       routes = self.dense.routes(examples)
       dense_rows = self.dense.gather(params["tables"], routes)
-      embeddings |= self.dense.embed(dense_rows, examples)
+      embeddings = embeddings | self.dense.embed(dense_rows, examples)
     groups: dict[str, int] = self.model.groups
     inputs = (
       {group: stack_fields(embeddings, group, self.fields) for group in groups},

@@ -35,7 +35,7 @@ class Task(Protocol):
   def loss(
     self,
     params: Params,
-    rows: dict[str, Float[Array, "n dim"]],
+    embeddings: dict[str, Float[Array, "..."]],
     variables: dict[str, Any],
     examples: Batch,
     constants: Any,
@@ -45,7 +45,7 @@ class Task(Protocol):
 
     Args:
       params: of `init`.
-      rows: of `sparse.gather`, for the ids of `examples`.
+      embeddings: of `sparse`, for the ids of `examples`.
       variables: of `init`, or of the call before.
       examples: of `examples`.
       constants: arrays that every step reads.

@@ -16,12 +16,14 @@ from jaxtyping import Array, Bool
 
 from recjax import files
 from recjax.data.batches import Batches
+from recjax.embeddings.pages import use_large_pages
 from recjax.errors import ConfigError, RunError, check_choice, check_range
 from recjax.progress import progress_bar
 from recjax.tasks.task import Task
 from recjax.train.checkpoint import Checkpoints
 from recjax.train.events import EventWriter
 from recjax.train.feeds import DeviceFeed, Feed, GrainFeed
+from recjax.train.layout import place_tables
 from recjax.train.mesh import MeshConfig, make_mesh
 from recjax.train.optimizer import Optimizer
 from recjax.train.state import (
@@ -162,10 +164,13 @@ def fit(
   _check_divides(batches, mesh.shape["data"])
   init_key, base_key = jax.random.split(jax.random.key(seed))
   transformation = optimizer.build(jax.eval_shape(task.init, init_key)[0])
-  init = functools.partial(init_state, task, transformation)
+  sparse = place_tables(
+    task, transformation, batches, mesh, mesh_config.plan, constants, init_key
+  )
+  init = functools.partial(init_state, task, transformation, sparse=sparse)
   shapes = jax.eval_shape(init, init_key)
-  shardings = state_shardings(shapes, mesh)
-  step = make_step(task, transformation, mesh)
+  shardings = state_shardings(shapes, mesh, sparse=sparse)
+  step = make_step(task, transformation, mesh, sparse)
   num_steps = config.num_epochs * batches.steps_per_epoch
   if config.max_steps:
     num_steps = min(num_steps, config.max_steps)
@@ -203,6 +208,7 @@ def fit(
     state, saved = restored
     progress = _Progress(**saved)
     feed.seek(progress.step, progress.feed)
+  use_large_pages((state.tables, state.slots))
   on_resume(progress.step)
   events = EventWriter(workdir / "tensorboard", purge_step=progress.step + 1)
 

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from recjax.embeddings.choices import PlanConfig
 from recjax.errors import ConfigError, check_range
 
 
@@ -16,10 +17,13 @@ class MeshConfig:
   Attributes:
     data: devices that share a batch; 0 takes all that "model" leaves.
     model: devices that share the rows of the tables.
+    plan: what the placement of sparse tables reckons with; those are cut over
+      either axis or both, see `recjax.embeddings.strategies`.
   """
 
   data: int = 1
   model: int = 1
+  plan: PlanConfig = PlanConfig()
 
   def __post_init__(self):
     check_range("MeshConfig.data", self.data, 0, integer=True)

@@ -11,12 +11,13 @@ from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
+from recjax.embeddings.sharding import ShardedCollection
 from recjax.errors import ConfigError
 from recjax.tasks.task import Task
 from recjax.types import Params
 
-TABLE_RULES = ((r"(tables|slots)/", PartitionSpec("model", None)),)
-"""Tables lie row-wise over the axis "model"; all else is replicated."""
+TABLE_RULES = ((r"tables/", PartitionSpec("model", None)),)
+"""Dense tables lie row-wise over the axis "model"; all else is replicated."""
 
 
 @struct.dataclass
@@ -66,17 +67,27 @@ def init_state(
   task: Task,
   optimizer: optax.GradientTransformation,
   key: Key[Array, ""],
+  sparse: ShardedCollection | None = None,
 ) -> TrainState:
-  """The state before the first step; a pure function of the key."""
+  """The state before the first step; a pure function of the key.
+
+  Args:
+    task: draws what optax trains.
+    optimizer: makes its state.
+    key: of all draws.
+    sparse: draws the sparse tables where they lie, the same numbers on every
+      mesh; None is for one device.
+  """
   params, variables = task.init(key)
+  collection = task.sparse if sparse is None else sparse
   # Folded in, so that a task without sparse tables draws as it always did.
-  tables = task.sparse.init(jax.random.fold_in(key, 1))
+  tables = collection.init(jax.random.fold_in(key, 1))
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
     opt_state=optimizer.init(params),
     tables=tables,
-    slots=task.sparse.init_slots(),
+    slots=collection.init_slots(),
     variables=variables,
     rate_scale=jnp.ones(()),
   )
@@ -86,6 +97,7 @@ def state_shardings(
   state: Any,
   mesh: Mesh,
   rules: tuple[tuple[str, PartitionSpec], ...] = TABLE_RULES,
+  sparse: ShardedCollection | None = None,
 ) -> Any:
   """The sharding of every leaf: of the first rule whose pattern is found.
 
@@ -94,6 +106,7 @@ def state_shardings(
       parameter, which theirs contains.
     mesh: with the axes of the rules.
     rules: pattern of a path -> partition; leaves of no rule are replicated.
+    sparse: says where the sparse tables and slots of a `TrainState` lie.
 
   Returns:
     A tree of NamedSharding.
@@ -110,7 +123,11 @@ def state_shardings(
         return NamedSharding(mesh, spec)
     return NamedSharding(mesh, PartitionSpec())
 
-  return jax.tree.map_with_path(sharding, state)
+  shardings = jax.tree.map_with_path(sharding, state)
+  if sparse is None:
+    return shardings
+  tables, slots = sparse.shardings()
+  return shardings.replace(tables=tables, slots=slots)
 
 
 def _check_divides(name, shape, spec, mesh):

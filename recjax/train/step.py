@@ -12,6 +12,8 @@ from jaxtyping import Array, Key
 
 from recjax.data.batches import Batches
 from recjax.embeddings.rows import PADDING_ROW
+from recjax.embeddings.sharding import ShardedCollection
+from recjax.embeddings.strategies import MESH_AXES
 from recjax.tasks.task import Task
 from recjax.train.state import TrainState
 from recjax.types import Batch
@@ -20,7 +22,10 @@ Step = Callable[[TrainState, Batch, Any, Key[Array, ""]], tuple[Any, Any]]
 
 
 def make_step(
-  task: Task, optimizer: optax.GradientTransformation, mesh: Mesh
+  task: Task,
+  optimizer: optax.GradientTransformation,
+  mesh: Mesh,
+  sparse: ShardedCollection | None = None,
 ) -> Step:
   """The pure step (state, batch, constants, base_key) -> (state, metrics).
 
@@ -32,14 +37,19 @@ def make_step(
   Args:
     task: gives the micro-batches and the sum of losses of one.
     optimizer: gets the gradient of the mean loss of the batch.
-    mesh: rows of a micro-batch are laid out over its axis "data".
+    mesh: examples of a micro-batch are laid out over its axis "data"; over all
+      its devices, if there are sparse tables.
+    sparse: the sparse tables of the task on the mesh; None is for one device.
 
   Returns:
     The step. Its metrics are "loss", the mean over targets, and
     "gradient_norms", one of each leaf of the parameters and after them one
     of each sparse array, there over lookups and not yet over rows.
   """
-  summed_gradients = _make_summed_gradients(task, mesh)
+  if sparse is None:
+    strategies = dict.fromkeys(task.sparse.arrays, "row_wise")
+    sparse = ShardedCollection(task.sparse, strategies, mesh)
+  summed_gradients = _make_summed_gradients(task, sparse)
 
   def step(state: TrainState, batch: Batch, constants, base_key):
     key = jax.random.fold_in(base_key, state.step)
@@ -56,7 +66,7 @@ def make_step(
     grads, row_grads = jax.tree.map(lambda g: g * scale, (grads, row_grads))
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     updates = jax.tree.map(lambda u: u * state.rate_scale, updates)
-    tables, slots = task.sparse.update(
+    tables, slots = sparse.update(
       state.tables, state.slots, routes, row_grads, state.step, rows
     )
     new_state = TrainState(
@@ -73,11 +83,17 @@ def make_step(
   return step
 
 
-def _make_summed_gradients(task: Task, mesh: Mesh):
+def _make_summed_gradients(task: Task, sparse: ShardedCollection):
   """The sums over the micro-batches of a batch, and all its lookups."""
-  sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
-  gradient = jax.value_and_grad(task.loss, argnums=(0, 1), has_aux=True)
-  sparse = task.sparse
+  mesh = sparse.mesh
+  axes = MESH_AXES if sparse.arrays else "data"
+  sharding = NamedSharding(mesh, PartitionSpec(None, axes))
+
+  def loss(params, rows, variables, examples, constants, key):
+    embeddings = sparse.embed(rows, examples)
+    return task.loss(params, embeddings, variables, examples, constants, key)
+
+  gradient = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
 
   def summed_gradients(state: TrainState, batch: Batch, constants, key):
     micro, num_micro = task.micro_batches(batch)
@@ -97,31 +113,47 @@ def _make_summed_gradients(task: Task, mesh: Mesh):
     def body(index, carry):
       sums, variables, lookups = carry
       new, variables, part = micro_gradient(index, variables)
-      put = lambda room, x: room.at[index].set(x)
+      put = lambda room, x: room.at[:, index].set(_by_device(x, mesh))
       sums = jax.tree.map(jnp.add, sums, new)
       return sums, variables, jax.tree.map(put, lookups, part)
 
     # The first one starts the sums: no pass over zeros of the table's size.
     sums, variables, lookups = micro_gradient(0, state.variables)
-    lookups = _with_room(lookups, jax.tree.leaves(micro)[0].shape[0])
+    max_micro = jax.tree.leaves(micro)[0].shape[0]
+    if max_micro == 1:
+      return sums, variables, lookups
+    lookups = _with_room(lookups, max_micro, mesh)
     sums, variables, lookups = lax.fori_loop(
       1, num_micro, body, (sums, variables, lookups)
     )
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), lookups)
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), lookups)
     return sums, variables, flat
 
   return summed_gradients
 
 
-def _with_room(lookups, num_micro: int):
-  """Room for the lookups of all micro-batches; these of the first are in."""
+def _with_room(lookups, max_micro: int, mesh: Mesh):
+  """Room for the lookups of all micro-batches; these of the first are in.
+
+  Arrays [device, micro, n / devices, ...]: those of a device lie together, so
+  that none moves to another when all are laid end to end.
+  """
   routes, *floats = lookups
-  empty = lambda x, fill: jnp.full((num_micro - 1, *x.shape), fill, x.dtype)
-  join = lambda x, fill: jnp.concatenate([x[None], empty(x, fill)])
+
+  def join(x, fill):
+    first = _by_device(x, mesh)[:, None]
+    shape = (first.shape[0], max_micro - 1, *first.shape[2:])
+    return jnp.concatenate([first, jnp.full(shape, fill, x.dtype)], axis=1)
+
   return (
     jax.tree.map(lambda x: join(x, PADDING_ROW), routes),
     *jax.tree.map(lambda x: join(x, 0), floats),
   )
+
+
+def _by_device(x: Array, mesh: Mesh) -> Array:
+  """[n, ...] as [device, n / devices, ...]."""
+  return x.reshape(mesh.size, -1, *x.shape[1:])
 
 
 def make_many_steps(

@@ -45,9 +45,10 @@ def test_a_plan_needs_no_devices():
   assert found.num_devices == 128
   assert found.strategies["item"] == "row_wise"
   assert found.batch_size == BATCH
-  # 10,000,000 ids are 10,000,000 rows, cut into 128 pieces, and as many sums.
+  # 10,000,000 ids are 10,002,432 rows, a multiple of 4,096, cut into 128
+  # pieces, and as many sums.
   item = found.arrays[0].cost
-  assert item.table_bytes == item.slot_bytes == 78_125 * DIM * 4
+  assert item.table_bytes == item.slot_bytes == 78_144 * DIM * 4
   assert "128 devices (data=16 x model=8)" in found.describe()
 
 
