@@ -1,9 +1,10 @@
-"""The command line: recjax train | evaluate | report | data.
+"""The command line: recjax train | evaluate | report | data | plan.
 
   recjax train --gin_file=runs/sasrec_ml1m.gin --workdir=DIR --data_dir=DIR
   recjax evaluate --workdir=DIR --data_dir=DIR
   recjax report DIR...
   recjax data NAME --data_dir=DIR
+  recjax plan --gin_file=runs/dlrm_frappe.gin --topology=v5e:4x4
 
 Any setting of gin is changed with --gin.NAME=VALUE, where NAME is a macro
 such as SEED or a parameter such as Experiment.batch_size. `recjax COMMAND
@@ -23,9 +24,11 @@ from rich import console
 from recjax import (
   errors,
   experiment,
+  files,
   gin_config,
   launch,
   pairs_experiment,
+  planning,
   ranking_experiment,
   workbench,
 )
@@ -33,6 +36,7 @@ from recjax.data import data_plots, describe
 from recjax.data.prepare import prepare
 from recjax.runs import report, results_tables
 from recjax.runs.record import RunRecord
+from recjax.train import ahead, topologies
 
 GIN_PREFIX = "--gin."
 ROOTS = (
@@ -286,7 +290,52 @@ def describe_data(arguments: Sequence[str]) -> None:
     print(out / name)
 
 
+def plan(arguments: Sequence[str]) -> None:
+  """Tells where the tables of a run would lie, and what a step would cost."""
+
+  def define(values: flags.FlagValues) -> None:
+    flags.DEFINE_multi_string(
+      "topology",
+      [],
+      "A slice of TPUs, such as v5e:4x4, for which the training step is"
+      " compiled and weighed; no TPU is needed. May be repeated.",
+      flag_values=values,
+    )
+    flags.DEFINE_string(
+      "out", None, "A JSON file of what was found.", flag_values=values
+    )
+
+  values, _, bindings = _parse(
+    "plan", arguments, _gin_flags, _data_flags, define
+  )
+  if not values["gin_file"]:
+    raise errors.ConfigError("recjax plan needs --gin_file.")
+  names = values["topology"]
+  if names and not ahead.is_child():
+    for name in names:
+      topologies.parse_topology(name)
+    found = ahead.run_child(
+      ["-m", "recjax.cli", "plan", *arguments],
+      on_outcome=lambda outcome: print(f"{outcome.describe()}\n"),
+    )
+    if values["out"]:
+      rows = [outcome.to_dict() for outcome in found]
+      files.write_json_atomically(values["out"], rows)
+    return
+  gin_config.parse(values["gin_file"], bindings)
+  settings = gin_config.construct(gin_config.named_root(ROOTS))
+  places = values["data_dir"], values["cache_dir"]
+  if names:
+    planning.compile_ahead(settings, names, *places)
+    return
+  found = planning.plan_tables(settings, *places)
+  print(found.describe())
+  if values["out"]:
+    files.write_json_atomically(values["out"], found.to_dict())
+
+
 COMMANDS = {
+  "plan": plan,
   "train": train,
   "evaluate": evaluate,
   "report": make_report,

@@ -37,6 +37,8 @@ LEVELS = {
   "experiment": 5,
   "launch": 5,
   "pairs_experiment": 5,
+  "planning": 5,
+  "ranking_bench": 5,
   "ranking_experiment": 5,
   "workbench": 5,
   "cli": 5,
@@ -49,11 +51,14 @@ SAME_LEVEL = {
   ("tasks", "retrieval"),
   ("cli", "experiment"),
   ("cli", "launch"),
+  ("cli", "planning"),
+  ("planning", "launch"),
   ("cli", "workbench"),
   ("cli", "pairs_experiment"),
   ("cli", "ranking_experiment"),
   ("experiment", "workbench"),
   ("pairs_experiment", "workbench"),
+  ("ranking_experiment", "ranking_bench"),
   ("__main__", "cli"),
 }
 BAD_NAMES = {"util", "utils", "helper", "helpers", "common", "misc", "base"}

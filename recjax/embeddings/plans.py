@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from recjax.embeddings.costs import Cost
 from recjax.embeddings.strategies import Partition
@@ -89,6 +90,29 @@ class Plan:
     """Raises ConfigError if the plan does not fit: by how much, what would."""
     if self.shortfall_bytes:
       raise ConfigError(self._verdict())
+
+  def to_dict(self) -> dict[str, Any]:
+    """For JSON."""
+    return {
+      "mesh_shape": dict(self.mesh_shape),
+      "batch_size": self.batch_size,
+      "device_bytes": self.device_bytes,
+      "exchanged_bytes": self.exchanged_bytes,
+      "memory_bytes": self.memory_bytes,
+      "shortfall_bytes": self.shortfall_bytes,
+      "remedies": list(self.remedies),
+      "arrays": [
+        {
+          "name": array.name,
+          "strategy": array.strategy,
+          "rows": array.partition.num_rows,
+          "dim": array.partition.dim,
+          "reason": array.reason,
+          **dataclasses.asdict(array.cost),
+        }
+        for array in self.arrays
+      ],
+    }
 
   def describe(self) -> str:
     """The plan as a table, with the reasons under it."""

@@ -7,12 +7,13 @@ process makes the same one, and so does a run that goes on.
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import optax
 from absl import logging
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
 from recjax.data.batches import Batches
@@ -20,47 +21,128 @@ from recjax.embeddings.choices import PlanConfig
 from recjax.embeddings.planner import plan
 from recjax.embeddings.plans import Plan
 from recjax.embeddings.sharding import ShardedCollection
+from recjax.errors import ConfigError
 from recjax.tasks.task import Task
-from recjax.train.state import TrainState, init_state
+from recjax.train.state import TrainState, init_state, state_shardings
+from recjax.train.step import make_step
 from recjax.types import Batch
 
 
-def place_tables(
-  task: Task,
-  optimizer: optax.GradientTransformation,
-  batches: Batches,
-  mesh: Mesh,
-  config: PlanConfig,
-  constants: Any,
-  key: Key[Array, ""],
-) -> ShardedCollection:
-  """Plans where the sparse tables of a run lie, and places them there.
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """A run, as far as it matters for where its arrays lie.
 
-  Args:
+  Attributes:
     task: has the tables.
     optimizer: of all other parameters.
     batches: the data.
-    mesh: of the run.
-    config: memory and prices.
     constants: arrays that every step reads.
-    key: of the run.
-
-  Returns:
-    The tables on the mesh.
-
-  Raises:
-    ConfigError: a strategy that a table asks for is not possible on the mesh,
-      the devices do not divide the batch, or the plan does not fit: by how
-      much, and what would.
+    config: memory and prices.
+    key: of negatives, and of the first parameters.
   """
-  if mesh.size == 1 or not task.sparse.tables:
-    return on_one_device(task, mesh)
-  shapes = jax.eval_shape(functools.partial(init_state, task, optimizer), key)
-  examples = first_examples(task, batches, constants, key)
-  found = plan_tables(task, examples, shapes, mesh, config)
-  logging.info("the plan of the tables:\n%s", found.describe())
-  found.check()
-  return shard_tables(task, found, mesh)
+
+  task: Task
+  optimizer: optax.GradientTransformation
+  batches: Batches
+  constants: Any
+  config: PlanConfig
+  key: Key[Array, ""]
+
+  @functools.cached_property
+  def shapes(self) -> TrainState:
+    """Of the state."""
+    init = functools.partial(init_state, self.task, self.optimizer)
+    return jax.eval_shape(init, self.key)
+
+  @functools.cached_property
+  def examples(self) -> Batch:
+    """What the first step looks up, in its first micro-batch."""
+
+    def make(batch, constants, key):
+      micro, _ = self.task.micro_batches(batch)
+      part = jax.tree.map(lambda x: x[0], micro)
+      return self.task.examples(part, constants, key)
+
+    batch = self.batches.host_batch(0)
+    return jax.jit(make)(batch, self.constants, self.key)
+
+  def plan(self, mesh_shape: Mapping[str, int]) -> Plan:
+    """Chooses how each sparse array is cut; no device is needed.
+
+    Args:
+      mesh_shape: devices along "data" and "model".
+
+    Returns:
+      The plan. It may not fit: see `Plan.check`.
+
+    Raises:
+      ConfigError: a strategy that a table asks for is not possible on the
+        mesh, or the devices do not divide the batch.
+    """
+    num_devices = math.prod(mesh_shape.values())
+    for name, ids in self.examples.items():
+      if ids.ndim and ids.shape[0] % num_devices:
+        raise ConfigError(
+          "batch_size, or micro_rows of a sequence model, must be a multiple of"
+          f" the {num_devices} devices of a mesh with sparse tables;"
+          f" {name!r} has {ids.shape[0]} examples."
+        )
+    other = self.config.other_bytes or other_bytes(self.shapes, mesh_shape)
+    return plan(
+      self.task.sparse,
+      batch=self.examples,
+      mesh_shape=dict(mesh_shape),
+      config=dataclasses.replace(self.config, other_bytes=other),
+    )
+
+  def place(self, mesh: Mesh) -> ShardedCollection:
+    """Plans where the sparse tables lie, and places them there.
+
+    Args:
+      mesh: of the run.
+
+    Returns:
+      The tables on the mesh.
+
+    Raises:
+      ConfigError: as of `plan`, or it does not fit: by how much, and what
+        would.
+    """
+    if mesh.size == 1 or not self.task.sparse.tables:
+      return on_one_device(self.task, mesh)
+    found = self.plan(mesh.shape)
+    logging.info("the plan of the tables:\n%s", found.describe())
+    found.check()
+    return ShardedCollection(
+      self.task.sparse, found.strategies, mesh, found.capacities
+    )
+
+  def lower(self, mesh: Mesh) -> jax.stages.Lowered:
+    """The training step, ready to be compiled for a mesh that may not be there.
+
+    Nothing is allocated: shapes stand for all arrays.
+    """
+    sparse = self.place(mesh)
+    shardings = state_shardings(self.shapes, mesh, sparse=sparse)
+    replicated = NamedSharding(mesh, PartitionSpec())
+    over_data = NamedSharding(mesh, PartitionSpec("data"))
+    shape = lambda x, sharding: jax.ShapeDtypeStruct(
+      x.shape, x.dtype, sharding=sharding
+    )
+    everywhere = lambda tree: jax.tree.map(lambda x: shape(x, replicated), tree)
+    batch = {
+      name: shape(x, over_data if x.ndim else replicated)
+      for name, x in self.batches.host_batch(0).items()
+    }
+    step = make_step(self.task, self.optimizer, mesh, sparse)
+    return jax.jit(
+      step, out_shardings=(shardings, replicated), donate_argnums=0
+    ).lower(
+      jax.tree.map(shape, self.shapes, shardings),
+      batch,
+      everywhere(self.constants),
+      everywhere(self.key),
+    )
 
 
 def on_one_device(task: Task, mesh: Mesh) -> ShardedCollection:
@@ -69,84 +151,30 @@ def on_one_device(task: Task, mesh: Mesh) -> ShardedCollection:
   return ShardedCollection(task.sparse, strategies, mesh)
 
 
-def first_examples(
-  task: Task, batches: Batches, constants: Any, key: Key[Array, ""]
-) -> Batch:
-  """What the first step looks up: the examples of its first micro-batch.
+def device_memory() -> int:
+  """Bytes that a device of this machine has, 0 where it does not tell."""
+  stats = jax.local_devices()[0].memory_stats() or {}
+  return stats.get("bytes_limit", 0)
+
+
+def other_bytes(shapes: TrainState, mesh_shape: Mapping[str, int]) -> int:
+  """Of a device: what no sparse table takes; activations are not counted.
 
   Args:
-    task: makes them.
-    batches: the data.
-    constants: arrays that every step reads.
-    key: of negatives.
-
-  Returns:
-    The same arrays on every process.
+    shapes: of the state. Dense tables and their moments are cut over "model";
+      all other parameters, moments and gradients lie on every device.
+    mesh_shape: devices along "data" and "model".
   """
-
-  def make(batch, constants, key):
-    micro, _ = task.micro_batches(batch)
-    return task.examples(jax.tree.map(lambda x: x[0], micro), constants, key)
-
-  return jax.jit(make)(batches.host_batch(0), constants, key)
-
-
-def plan_tables(
-  task: Task,
-  examples: Any,
-  shapes: TrainState,
-  mesh: Mesh,
-  config: PlanConfig,
-) -> Plan:
-  """Chooses how each sparse array is cut.
-
-  Args:
-    task: has the tables.
-    examples: of `first_examples`, or their shapes.
-    shapes: of the state.
-    mesh: of the run; its devices are asked how much memory they have, unless
-      the config says it.
-    config: memory and prices.
-
-  Returns:
-    The plan. It may not fit: see `Plan.check`.
-
-  Raises:
-    ConfigError: a strategy that is asked for is not possible on the mesh, or
-      the devices do not divide the batch.
-  """
-  config = dataclasses.replace(
-    config,
-    memory_bytes=config.memory_bytes or _device_memory(mesh),
-    other_bytes=config.other_bytes or _other_bytes(shapes, mesh),
-  )
-  return plan(
-    task.sparse, batch=examples, mesh_shape=dict(mesh.shape), config=config
-  )
-
-
-def shard_tables(task: Task, plan: Plan, mesh: Mesh) -> ShardedCollection:
-  """The sparse tables of a task, cut as planned."""
-  return ShardedCollection(task.sparse, plan.strategies, mesh, plan.capacities)
-
-
-def _device_memory(mesh: Mesh) -> int:
-  """Bytes of a device, 0 where it does not tell."""
-  stats = mesh.local_devices[0].memory_stats() if mesh.local_devices else None
-  return (stats or {}).get("bytes_limit", 0)
-
-
-def _other_bytes(shapes: TrainState, mesh: Mesh) -> int:
-  """Of a device: parameters, their gradient, moments; no activations."""
-  size = lambda tree: sum(
-    math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree)
-  )
-  tables = size(shapes.params.get("tables", {}))
-  moments = size(shapes.opt_state)
-  rest = size((shapes.params, shapes.variables)) + size(shapes.params)
-  # Dense tables and their moments are cut over "model".
-  of_tables = 2 * tables + (
-    moments * tables // max(1, size(shapes.params)) if tables else 0
-  )
-  whole = rest + moments - of_tables
-  return whole + of_tables // mesh.shape["model"]
+  total = 0
+  for tree, copies in (
+    (shapes.params, 2),  # With the gradient.
+    (shapes.opt_state, 1),
+    (shapes.variables, 1),
+  ):
+    for path, leaf in jax.tree.leaves_with_path(tree):
+      name = jax.tree_util.keystr(path, simple=True, separator="/")
+      is_table = "tables/" in name and leaf.ndim == 2
+      shards = mesh_shape["model"] if is_table else 1
+      size = math.prod(leaf.shape) * leaf.dtype.itemsize
+      total += copies * size // shards
+  return total

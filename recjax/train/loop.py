@@ -23,7 +23,7 @@ from recjax.tasks.task import Task
 from recjax.train.checkpoint import Checkpoints
 from recjax.train.events import EventWriter
 from recjax.train.feeds import DeviceFeed, Feed, GrainFeed
-from recjax.train.layout import place_tables
+from recjax.train.layout import Layout, device_memory
 from recjax.train.mesh import MeshConfig, make_mesh
 from recjax.train.optimizer import Optimizer
 from recjax.train.state import (
@@ -164,9 +164,13 @@ def fit(
   _check_divides(batches, mesh.shape["data"])
   init_key, base_key = jax.random.split(jax.random.key(seed))
   transformation = optimizer.build(jax.eval_shape(task.init, init_key)[0])
-  sparse = place_tables(
-    task, transformation, batches, mesh, mesh_config.plan, constants, init_key
+  plan = dataclasses.replace(
+    mesh_config.plan,
+    memory_bytes=mesh_config.plan.memory_bytes or device_memory(),
   )
+  sparse = Layout(
+    task, transformation, batches, constants, plan, init_key
+  ).place(mesh)
   init = functools.partial(init_state, task, transformation, sparse=sparse)
   shapes = jax.eval_shape(init, init_key)
   shardings = state_shardings(shapes, mesh, sparse=sparse)

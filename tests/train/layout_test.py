@@ -19,12 +19,7 @@ from recjax.models.dlrm import DLRM
 from recjax.tasks.negative_sampling import NegativeSampling
 from recjax.tasks.objectives import BinaryCrossEntropy, SampledSoftmax
 from recjax.tasks.ranking import NumericField, Ranking
-from recjax.train.layout import (
-  first_examples,
-  on_one_device,
-  plan_tables,
-  shard_tables,
-)
+from recjax.train.layout import Layout
 from recjax.train.mesh import MeshConfig, make_mesh
 from recjax.train.state import init_state, state_shardings
 from recjax.train.step import make_step
@@ -60,23 +55,18 @@ def clicks():
   return ExampleBatches(columns, batch_size=BATCH_SIZE, seed=0)
 
 
-def place(task, batches, mesh):
-  """The plan of a mesh, its tables, shardings of the state, and the state."""
-  shapes = jax.eval_shape(functools.partial(init_state, task, OPTIMIZER), KEY)
-  found, sparse = None, on_one_device(task, mesh)
-  if mesh.size > 1:
-    examples = first_examples(task, batches, {}, KEY)
-    found = plan_tables(task, examples, shapes, mesh, PlanConfig())
-    sparse = shard_tables(task, found, mesh)
-  shardings = state_shardings(shapes, mesh, sparse=sparse)
-  init = functools.partial(init_state, task, OPTIMIZER, sparse=sparse)
-  return found, sparse, shardings, jax.jit(init, out_shardings=shardings)(KEY)
+def layout_of(task, batches, optimizer=OPTIMIZER):
+  return Layout(task, optimizer, batches, {}, PlanConfig(), KEY)
 
 
 def run(task, batches, config, num_steps=3):
   """Steps on a mesh: plan, compiled step, shardings, losses, state."""
   mesh = make_mesh(config)
-  found, sparse, shardings, state = place(task, batches, mesh)
+  layout = layout_of(task, batches)
+  sparse = layout.place(mesh)
+  shardings = state_shardings(layout.shapes, mesh, sparse=sparse)
+  init = functools.partial(init_state, task, OPTIMIZER, sparse=sparse)
+  state = jax.jit(init, out_shardings=shardings)(KEY)
   replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   step = jax.jit(
     make_step(task, OPTIMIZER, mesh, sparse),
@@ -91,7 +81,7 @@ def run(task, batches, config, num_steps=3):
     batch = jax.device_put(batches.host_batch(number), replicated)
     state, metrics = compiled(state, batch, {}, jax.device_put(KEY, replicated))
     losses.append(float(metrics["loss"]))
-  return found, compiled, shardings, losses, state
+  return layout.plan(mesh.shape), compiled, shardings, losses, state
 
 
 def assert_same(found, wanted):
@@ -217,13 +207,25 @@ def test_a_plan_that_does_not_fit_says_by_how_much(planted, tmp_path):
 def test_what_no_table_takes_is_counted(planted):
   dense = planted.task()
   sparse = planted.task(table_optimizer=RowWiseAdagrad(0.1))
-  adam = optax.adam(1e-3)
-  mesh = make_mesh(MESH)
   for task, tables in ((dense, 128 * 8 * 4), (sparse, 0)):
-    shapes = jax.eval_shape(functools.partial(init_state, task, adam), KEY)
-    model = sum(4 * x.size for x in jax.tree.leaves(shapes.params["model"]))
-    examples = first_examples(sparse, planted.batches(), {}, KEY)
-    found = plan_tables(sparse, examples, shapes, mesh, PlanConfig())
+    layout = layout_of(task, planted.batches(), optax.adam(1e-3))
+    model = layout.shapes.params["model"]
+    of_model = sum(4 * x.size for x in jax.tree.leaves(model))
     # Parameters, gradient, two moments and a count; half a dense table each.
-    expected = 4 * model + 4 * tables // 2 + 4
-    assert abs(found.other_bytes - expected) <= 8
+    expected = 4 * of_model + 4 * tables // 2 + 4
+    assert layout.plan({"data": 4, "model": 2}).other_bytes == expected
+
+
+def test_the_lowered_step_is_that_of_training():
+  layout = layout_of(ranking("row_wise"), clicks())
+  found, compiled, _, _, state = run(ranking("row_wise"), clicks(), MESH, 0)
+  ahead = layout.lower(make_mesh(MESH)).compile()
+  total = lambda program: sum(
+    each.bytes for each in collectives(program.as_text())
+  )
+  assert abs(total(ahead) - total(compiled)) <= 0.05 * total(compiled)
+  tables = sum(
+    leaf.addressable_shards[0].data.nbytes
+    for leaf in jax.tree.leaves((state.tables, state.slots))
+  )
+  assert ahead.memory_analysis().alias_size_in_bytes >= tables
