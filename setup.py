@@ -14,7 +14,7 @@ EXTRAS = {
     "array_record>=0.8",
     "importlib_resources",
   ],
-  "tpu": ["jax[tpu]>=0.10", "libtpu"],
+  "tpu": ["jax[tpu]>=0.10"],
   "cuda": ["jax[cuda13]>=0.10"],
   "benchmarks": ["torch==2.13.0", "psutil>=6"],
   "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5"],

@@ -322,11 +322,17 @@ def plan(arguments: Sequence[str]) -> None:
       rows = [outcome.to_dict() for outcome in found]
       files.write_json_atomically(values["out"], rows)
     return
-  gin_config.parse(values["gin_file"], bindings)
-  settings = gin_config.construct(gin_config.named_root(ROOTS))
-  places = values["data_dir"], values["cache_dir"]
-  if names:
-    planning.compile_ahead(settings, names, *places)
+  try:
+    gin_config.parse(values["gin_file"], bindings)
+    settings = gin_config.construct(gin_config.named_root(ROOTS))
+    places = values["data_dir"], values["cache_dir"]
+    if names:
+      planning.compile_ahead(settings, names, *places)
+      return
+  except (errors.ConfigError, errors.DataError) as error:
+    if not names:
+      raise
+    ahead.send_error(error)  # It is the parent's to tell.
     return
   found = planning.plan_tables(settings, *places)
   print(found.describe())

@@ -63,7 +63,7 @@ def collectives(hlo_text: str) -> list[Collective]:
       shape if count == 1 else f"{count} x {shape}"
       for shape, count in counts.items()
     )
-    found.append(Collective(match["kind"], text, sum(map(_bytes, shapes))))
+    found.append(Collective(match["kind"], text, sum(map(array_bytes, shapes))))
   return found
 
 
@@ -87,7 +87,7 @@ def _flat(parts) -> list[str]:
   return [shape for part in parts for shape in _flat(part)]
 
 
-def _bytes(shape: str) -> int:
+def array_bytes(shape: str) -> int:
   """Bytes of an array such as "bf16[8,16]"; sub-byte types are packed."""
   kind, dims = re.fullmatch(r"(\w+)\[(.*)\]", shape).groups()  # type: ignore
   bits = re.search(r"\d+", kind)

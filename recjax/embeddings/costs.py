@@ -117,7 +117,7 @@ def array_cost(
     shapes = jax.eval_shape(lambda: optimizer.slots(layout.num_rows, spec.dim))
     slots = sum(
       partition.block
-      * (partition.width if slot.shape[1] == spec.dim else slot.shape[1])
+      * (partition.width if slot.ndim > 1 else 1)
       * slot.dtype.itemsize
       for slot in shapes.values()
     )

@@ -116,6 +116,8 @@ class Plan:
 
   def describe(self) -> str:
     """The plan as a table, with the reasons under it."""
+    if not self.arrays:
+      return f"There are no sparse tables to plan. {self._verdict()}"
     header = (
       "array",
       "strategy",

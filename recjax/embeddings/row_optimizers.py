@@ -51,7 +51,11 @@ class RowOptimizer(abc.ABC):
     check_schedule(owner, self.schedule, self.warmup_steps, self.decay_steps)
 
   def slots(self, num_rows: int, dim: int) -> Slots:
-    """What is remembered of untrained rows; leading axis [num_rows]."""
+    """What is remembered of untrained rows: [num_rows, dim], or [num_rows].
+
+    One number a row has no axis of its own in the array: XLA's TPU compiler
+    copies arrays of one column to read them.
+    """
     del num_rows, dim
     return {}
 
@@ -70,7 +74,11 @@ class RowOptimizer(abc.ABC):
       The rows and slots after it.
     """
     rate = jnp.asarray(self._rate(step), rows.dtype)
-    move, slots = self._move(rows, slots, grads, rate, step + 1)
+    columns = {
+      name: slot.reshape(rows.shape[0], -1) for name, slot in slots.items()
+    }
+    move, new = self._move(rows, columns, grads, rate, step + 1)
+    slots = {name: new[name].reshape(slots[name].shape) for name in slots}
     if self.weight_decay:
       move += rate * self.weight_decay * rows
     return rows - move, slots
@@ -83,7 +91,10 @@ class RowOptimizer(abc.ABC):
 
   @abc.abstractmethod
   def _move(self, rows, slots, grads, rate, step) -> tuple[Rows, Slots]:
-    """What is taken off the rows, and the new slots; `step` is from 1."""
+    """What is taken off the rows, and the new slots; `step` is from 1.
+
+    A slot has a column here, [rows, 1], if it has one number a row.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +181,7 @@ class RowWiseAdagrad(Adagrad):
   def slots(self, num_rows: int, dim: int) -> Slots:
     """The sum of mean squares a of each row."""
     del dim
-    return {"sum_squares": jnp.full((num_rows, 1), self.initial_accumulator)}
+    return {"sum_squares": jnp.full((num_rows,), self.initial_accumulator)}
 
   def _square(self, grads):
     return jnp.mean(jnp.square(grads), axis=1, keepdims=True)
@@ -240,7 +251,7 @@ class SkipAwareAdam(LazyAdam):
 
   def slots(self, num_rows: int, dim: int) -> Slots:
     """Both moments and the step at which the row was touched last."""
-    last = jnp.zeros((num_rows, 1), jnp.int32)
+    last = jnp.zeros((num_rows,), jnp.int32)
     return super().slots(num_rows, dim) | {"last_step": last}
 
   def _move(self, rows, slots, grads, rate, step):
@@ -307,7 +318,7 @@ class FTRL(RowOptimizer):
       "sum_squares": jnp.full((num_rows, dim), self.initial_accumulator),
     }
     if self.schedule != "constant" or self.warmup_steps:
-      slots["inverse_rate"] = jnp.zeros((num_rows, 1))
+      slots["inverse_rate"] = jnp.zeros((num_rows,))
     return slots
 
   def update(
@@ -324,7 +335,7 @@ class FTRL(RowOptimizer):
     if "inverse_rate" in slots:
       last = slots["inverse_rate"]
       last = jnp.where(last > 0, last, inverse_rate)
-      growth += (self.beta + old_root) * (inverse_rate - last)
+      growth += (self.beta + old_root) * (inverse_rate - last)[:, None]
       new_slots["inverse_rate"] = jnp.full_like(last, inverse_rate)
     linear = slots["linear"] + grads - growth * rows
     strength = (self.beta + root) * inverse_rate + self.l2

@@ -123,7 +123,7 @@ class ShardedCollection:
       {name: place(part.spec) for name, part in self.partitions.items()},
       {
         name: {
-          slot: place(self.partitions[name].slot_spec(shape.shape[1]))
+          slot: place(self.partitions[name].slot_spec(shape.ndim))
           for slot, shape in shapes.items()
         }
         for name, shapes in slots.items()
@@ -254,7 +254,7 @@ class ShardedCollection:
       return exchange.deliver((table, slots), route, grads, write)
 
     slot_specs = {
-      slot: part.slot_spec(array.shape[1]) for slot, array in slots.items()
+      slot: part.slot_spec(array.ndim) for slot, array in slots.items()
     }
     return self._map(
       local,

@@ -99,11 +99,9 @@ class Partition:
     """Of the array."""
     return PartitionSpec(self.rows or None, self.columns or None)
 
-  def slot_spec(self, width: int) -> PartitionSpec:
-    """Of a slot of so many columns; one for a whole row is not cut."""
-    if width == self.dim:
-      return self.spec
-    return PartitionSpec(self.rows or None, None)
+  def slot_spec(self, ndim: int) -> PartitionSpec:
+    """Of a slot with so many axes; one with a number a row has one."""
+    return self.spec if ndim > 1 else PartitionSpec(self.rows or None)
 
 
 def make_partition(

@@ -80,7 +80,8 @@ class Layout:
         mesh, or the devices do not divide the batch.
     """
     num_devices = math.prod(mesh_shape.values())
-    for name, ids in self.examples.items():
+    tables = self.task.sparse.tables
+    for name, ids in self.examples.items() if tables else ():
       if ids.ndim and ids.shape[0] % num_devices:
         raise ConfigError(
           "batch_size, or micro_rows of a sequence model, must be a multiple of"

@@ -74,7 +74,7 @@ def test_slices_of_the_columns_move_as_whole_rows_do():
   sliced = {
     name: across_columns(*case, ("model",)) for name, case in CASES.items()
   }
-  specs = jax.tree.map(lambda x: CUT if x.shape[1] == DIM else WHOLE, slots)
+  specs = jax.tree.map(lambda x: CUT if x.ndim > 1 else WHOLE, slots)
   step = jax.shard_map(
     functools.partial(two_steps, sliced),
     mesh=make_mesh(MeshConfig(model=4)),
