@@ -5,45 +5,37 @@ notebook; `recjax.launch` carries it out.
 """
 
 import dataclasses
-import functools
+import pathlib
 from typing import Any
 
 import flax.linen as nn
-import jax
-import numpy as np
-from jaxtyping import Float
+import pyarrow as pa
 
 from recjax import files
-from recjax.data.example_batches import (
-  Columns,
-  ExampleBatches,
-  encode_examples,
-  evaluation_batches,
-)
-from recjax.data.examples import Examples, ExampleSplit
+from recjax.data.example_blocks import BlockSource, first_schema
+from recjax.data.example_parts import MemoryParts, StreamParts
+from recjax.data.example_stream import StreamConfig, prepare_stream
 from recjax.data.prepare import ExampleSource, prepare_examples
 from recjax.embeddings.groups import CategoricalField, TableSettings
-from recjax.errors import ConfigError, DataError, check_choice, check_range
-from recjax.evaluation.classification import (
-  ClassificationResult,
-  evaluate_examples,
-)
+from recjax.errors import ConfigError, check_choice, check_range
 from recjax.evaluation.classification_protocol import ClassificationProtocol
 from recjax.features.encoders import owner
 from recjax.features.fitted import FittedFeatures, fit_features
 from recjax.features.inference import infer_specs
-from recjax.features.specs import MultiHot, Sequence, Spec
+from recjax.features.specs import (
+  Bucketized,
+  Categorical,
+  MultiHot,
+  Numeric,
+  Sequence,
+  Spec,
+)
 from recjax.models.deepfm import DeepFM
-from recjax.runs.record import RunRecord
-from recjax.runs.reliability_plot import plot_reliability, plot_roc
+from recjax.ranking_bench import RankingBench
 from recjax.tasks.ranking import NumericField, Ranking
 from recjax.train.loop import TrainConfig
 from recjax.train.mesh import MeshConfig
 from recjax.train.optimizer import Optimizer
-from recjax.types import Params
-
-PREDICT_BATCH = 8192
-"""Examples scored at a time; a matter of speed alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +56,12 @@ class RankingExperiment:
     loss: "binary_cross_entropy" or "squared_error".
     batch_size: examples of a step.
     optimizer: optax by parameter path.
-    train: how long, how often; `select` names a metric of the protocol of
-      which more is better.
+    train: how long, how often; `select` names a metric of the protocol.
     mesh: devices.
     protocol: how the test part is judged, and the validation part alike.
     slices: features whose values the test metrics are given for one by one.
+    stream: leaves the rows on disk, for data larger than memory, and takes
+      the feed "grain"; None holds them in memory.
     seed: of everything random.
   """
 
@@ -87,6 +80,7 @@ class RankingExperiment:
   mesh: MeshConfig = MeshConfig()
   protocol: ClassificationProtocol = ClassificationProtocol()
   slices: tuple[str, ...] = ()
+  stream: StreamConfig | None = None
   seed: int = 0
 
   def __post_init__(self):
@@ -99,10 +93,35 @@ class RankingExperiment:
         "RankingExperiment.source must be a source of labelled examples such"
         f" as @frappe.Frappe(); got {self.source!r}."
       )
+    if self.stream is not None:
+      self._check_stream(self.stream)
+
+  def _check_stream(self, stream: StreamConfig) -> None:
+    if not isinstance(self.source, BlockSource):
+      raise ConfigError(
+        "RankingExperiment.stream needs a source that is read block by block,"
+        " such as Criteo, Avazu or ExampleTable; got"
+        f" {type(self.source).__name__}. Leave `stream` away to hold its rows"
+        " in memory."
+      )
+    if self.batch_size % stream.num_lanes:
+      raise ConfigError(
+        "RankingExperiment.batch_size must be a multiple of"
+        f" StreamConfig.num_lanes={stream.num_lanes}; got {self.batch_size}."
+      )
+    if self.train.feed == "device":
+      raise ConfigError(
+        "TrainConfig.feed='device' holds all rows in device memory, and"
+        " RankingExperiment.stream leaves them on disk: use feed='grain' or"
+        " 'auto', or leave `stream` away."
+      )
+    # Not even where the device has room for them: that is what was asked for.
+    train = dataclasses.replace(self.train, feed="grain")
+    object.__setattr__(self, "train", train)
 
   def open(
     self, data_dir: files.PathLike, cache_dir: files.PathLike | None = None
-  ) -> "RankingBench":
+  ) -> RankingBench:
     """Prepares the data and everything that hangs on it.
 
     Args:
@@ -112,16 +131,9 @@ class RankingExperiment:
     Returns:
       The bench.
     """
-    split = prepare_examples(self.source, data_dir, cache_dir)
-    table = split.train.table
-    specs = self.features or infer_specs(
-      table.schema,
-      leave_out=(split.train.label, split.train.weight),
-      min_count=self.min_count,
-    )
-    features = fit_features(specs, table)
-    for name in (*self.linear_only, *self.slices):
-      check_choice("a feature of RankingExperiment", name, features.names)
+    opened = self._in_memory if self.stream is None else self._on_disk
+    parts = opened(data_dir, cache_dir)
+    features = parts.features
     task = Ranking(
       self.model,
       categorical_fields(features, self.linear_only),
@@ -134,14 +146,78 @@ class RankingExperiment:
     protocol = dataclasses.replace(self.protocol, split=self.source.name)
     return RankingBench(
       self.source.name,
-      split,
-      features,
+      parts,
       task,
       protocol,
       self.batch_size,
-      self.slices,
+      {name: slice_column(features.spec(name)) for name in self.slices},
       self.seed,
     )
+
+  def _in_memory(
+    self, data_dir: files.PathLike, cache_dir: files.PathLike | None
+  ) -> MemoryParts:
+    split = prepare_examples(self.source, data_dir, cache_dir)
+    train = split.train
+    specs = self._specs(train.table.schema, (train.label, train.weight))
+    self._judged_columns(specs, train.table.schema)
+    return MemoryParts(split, fit_features(specs, train.table))
+
+  def _on_disk(
+    self, data_dir: files.PathLike, cache_dir: files.PathLike | None
+  ) -> StreamParts:
+    source: Any = self.source
+    stream = self.stream or StreamConfig()
+    schema = first_schema(source, pathlib.Path(data_dir))
+    specs = self._specs(schema, (source.label_column, source.weight_column))
+    columns = self._judged_columns(specs, schema)
+    split = prepare_stream(
+      source,
+      specs,
+      data_dir,
+      cache_dir,
+      group_rows=stream.group_rows,
+      shard_rows=stream.shard_rows,
+    )
+    return StreamParts(split, source, data_dir, stream, columns)
+
+  def _specs(
+    self, schema: pa.Schema, leave_out: tuple[str, ...]
+  ) -> tuple[Spec, ...]:
+    """The features that are named, or all columns."""
+    specs = self.features or infer_specs(
+      schema, leave_out=leave_out, min_count=self.min_count
+    )
+    names = [spec.name for spec in specs]
+    for name in (*self.linear_only, *self.slices):
+      check_choice("a feature of RankingExperiment", name, names)
+    return specs
+
+  def _judged_columns(
+    self, specs: tuple[Spec, ...], schema: pa.Schema
+  ) -> tuple[str, ...]:
+    """The raw columns that metrics and slices ask for."""
+    columns = [slice_column(s) for s in specs if s.name in self.slices]
+    for key, _, column in self.protocol.values():
+      if column:
+        check_choice(f"the column of {key!r}", column, schema.names)
+        columns.append(column)
+    return tuple(dict.fromkeys(columns))
+
+
+def slice_column(spec: Spec) -> str:
+  """The raw column by whose values a feature parts the examples.
+
+  Raises:
+    ConfigError: the feature has several values a row.
+  """
+  if not isinstance(spec, Categorical | Bucketized | Numeric):
+    raise ConfigError(
+      f"RankingExperiment.slices: {spec.name!r} is a {type(spec).__name__};"
+      " examples are parted by features of one value, which are Categorical,"
+      " Bucketized and Numeric."
+    )
+  return spec.column
 
 
 def categorical_fields(
@@ -167,136 +243,3 @@ def categorical_fields(
       )
     )
   return tuple(fields)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class RankingBench:
-  """A task with its data at hand.
-
-  Attributes:
-    data_name: of the data set.
-    split: labelled rows of train, validation and test.
-    features: fitted on the training rows.
-    task: model, tables and loss.
-    protocol: how both other parts are judged.
-    batch_size: examples of a step.
-    slices: features whose values are judged one by one.
-    seed: of the order.
-  """
-
-  data_name: str
-  split: ExampleSplit
-  features: FittedFeatures
-  task: Ranking
-  protocol: ClassificationProtocol
-  batch_size: int
-  slices: tuple[str, ...]
-  seed: int
-
-  @property
-  def data_fingerprint(self) -> str:
-    """Of the rows of all parts."""
-    return self.split.fingerprint
-
-  @functools.cached_property
-  def batches(self) -> ExampleBatches:
-    """The training examples in their order."""
-    return ExampleBatches(
-      encode_examples(self.features, self.split.train),
-      batch_size=self.batch_size,
-      seed=self.seed,
-    )
-
-  @property
-  def constants(self) -> dict[str, Any]:
-    """None: a step reads its batch alone."""
-    return {}
-
-  @functools.cached_property
-  def _validation(self) -> Columns:
-    return encode_examples(self.features, self.split.validation)
-
-  @functools.cached_property
-  def _scores(self):
-    return jax.jit(self.task.scores)
-
-  def scores(
-    self, weights: Params, columns: Columns
-  ) -> Float[np.ndarray, " row"]:
-    """The logit of every row."""
-    weights = jax.device_put(weights)
-    parts = []
-    for batch in evaluation_batches(columns, PREDICT_BATCH):
-      logit = np.asarray(self._scores(weights, batch))
-      parts.append(logit[batch["where"]])
-    return np.concatenate(parts)
-
-  def _judge(
-    self, weights: Params, examples: Examples, columns: Columns, **options: Any
-  ) -> ClassificationResult:
-    groups = {
-      column: examples.column(column)
-      for _, _, column in self.protocol.values()
-      if column
-    }
-    train = self.split.train
-    weight = train.weights if self.protocol.weights == "given" else None
-    return evaluate_examples(
-      self.scores(weights, columns),
-      columns["label"],
-      columns.get("weight"),
-      protocol=self.protocol,
-      from_logits=self.task.loss_name == "binary_cross_entropy",
-      base_rate=float(np.average(train.labels, weights=weight)),
-      groups=groups,
-      **options,
-    )
-
-  def validate(self, weights: Params) -> dict[str, float]:
-    """Validation metrics, without intervals."""
-    return self._judge(
-      weights, self.split.validation, self._validation, intervals=False
-    ).metrics
-
-  def test(self, weights: Params) -> ClassificationResult:
-    """Test metrics with intervals, floor and slices."""
-    test = self.split.test
-    if not len(test):
-      raise DataError(f"{self.data_name} has no test rows.")
-    slices = {name: self._values(test, name) for name in self.slices}
-    columns = encode_examples(self.features, test)
-    return self._judge(weights, test, columns, slices=slices)
-
-  def _values(self, examples: Examples, name: str) -> np.ndarray:
-    """The raw values of a feature's column, as text."""
-    column = getattr(self.features.spec(name), "column", "") or name
-    return np.asarray(examples.column(column)).astype(str)
-
-  def facts(self, tested: ClassificationResult) -> dict[str, Any]:
-    """What result.json tells besides."""
-    return {
-      "objective": self.task.loss_name,
-      "floor_name": "base rate",
-      "num_test_examples": tested.num_examples,
-      "num_test_positives": tested.num_positives,
-      "notes": list(tested.notes),
-      "features_fingerprint": self.features.fingerprint,
-      "slices": {
-        name: [dataclasses.asdict(part) for part in parts]
-        for name, parts in tested.slices.items()
-      },
-    }
-
-  def save(
-    self, record: RunRecord, tested: ClassificationResult, name: str
-  ) -> None:
-    """Writes the fitted features, and the plots of calibration and ROC."""
-    self.features.save(record.workdir / "features.npz")
-    record.plots_dir.mkdir(exist_ok=True)
-    if tested.reliability is not None:
-      plot_reliability(
-        tested.reliability, record.plots_dir / f"{name}-reliability.png"
-      )
-    if tested.roc is not None:
-      curves = {type(self.task.model).__name__: tested.roc}
-      plot_roc(curves, record.plots_dir / f"{name}-roc.png")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from recjax import cli
+from recjax.data.sources.planted_criteo import PlantedCriteo
 from recjax.runs import published
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -65,6 +66,13 @@ def write_frappe(folder: pathlib.Path, rng: np.random.Generator) -> None:
     (folder / f"frappe.{part}.libfm").write_text("".join(text))
 
 
+def write_criteo(folder: pathlib.Path) -> None:
+  """A file in Criteo's format."""
+  process = PlantedCriteo(800, [30] * 26, validation=0, test=0)
+  (path,) = process.write(folder)
+  path.rename(folder / "train.txt")
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
   """Small files in the places of the real ones, and an empty cache."""
@@ -81,6 +89,7 @@ def folders(tmp_path_factory):
     path.write_text("".join(lines))
   write_ncf(root / "data" / "ncf-ml-1m", rng)
   write_frappe(root / "data" / "frappe", rng)
+  write_criteo(root / "data" / "criteo")
   return [f"--data_dir={root / 'data'}", f"--cache_dir={root / 'cache'}"]
 
 
@@ -106,6 +115,10 @@ def train(folders, tmp_path_factory):
       files += ["--gin.SASRec.num_blocks=1", "--gin.SASRec.query_block=200"]
     if name == "sasrec_planted":
       files += ["--gin.PlantedSource.num_users=100"]
+    if name == "lr_planted_criteo":
+      files += ["--gin.PlantedCriteo.num_rows=2000"]
+    if name == "deepfm_criteo":
+      files += ["--gin.DeepFM.hidden=(8,)"]
     if name not in done or again:
       arguments = [*files, f"--workdir={root / name}", *folders, *more]
       answer = command("train", *arguments)
@@ -159,6 +172,9 @@ def test_the_head_of_a_run_file(name):
     assert "90% of the Bayes-optimal NDCG@10" in head
     return
   assert re.search(r"https://(arxiv\.org/abs|doi\.org)/\S+", head)
+  if name == "lr_planted_criteo":
+    assert "the AUC of the true logits is the aim" in head
+    return
   tomls = (ROOT / "experiments").glob("*/published.toml")
   cells = [c for path in tomls for c in published.load_published(path).cells]
   mine = [cell for cell in cells if cell.run == name]

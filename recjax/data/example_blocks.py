@@ -10,12 +10,12 @@ are cut into blocks, and their sizes differ from the shares by chance.
 import concurrent.futures
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int8
+from jaxtyping import Int8, Int32
 
 from recjax import progress
 from recjax.data.examples import PARTS, Examples, ExampleSplit
@@ -153,6 +153,79 @@ def training_blocks(
   for block in ahead(source.blocks(data_dir)):
     if "train" in block.parts:
       yield block.parts["train"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Texts:
+  """A raw column as text, each distinct value once.
+
+  Attributes:
+    codes: of each row, its place in `values`.
+    values: the distinct values; a missing one is "missing".
+  """
+
+  codes: Int32[np.ndarray, " row"]
+  values: tuple[str, ...]
+
+
+class TextsBuilder:
+  """Makes Texts of a column that comes block by block."""
+
+  def __init__(self):
+    self._known: dict[str, int] = {}
+    self._codes = [np.zeros(0, np.int32)]
+
+  def add(self, column: pa.ChunkedArray) -> None:
+    """Adds the rows of a block, whose values are numbers or text."""
+    if pa.types.is_dictionary(column.type):
+      column = column.cast(column.type.value_type)
+    encoded = column.combine_chunks().dictionary_encode("encode")
+    places = []
+    for value in encoded.dictionary.to_pylist():
+      text = "missing" if value is None else str(value)
+      places.append(self._known.setdefault(text, len(self._known)))
+    found = np.array(places, np.int32)
+    self._codes.append(found[encoded.indices.to_numpy()])
+
+  def finish(self) -> Texts:
+    """The rows of all blocks."""
+    return Texts(np.concatenate(self._codes), tuple(self._known))
+
+
+def read_texts(
+  source: BlockSource,
+  data_dir: pathlib.Path,
+  columns: Sequence[str],
+  parts: Sequence[str] = ("validation", "test"),
+) -> dict[str, dict[str, Texts]]:
+  """Some raw columns of the rows of some parts, by part and column.
+
+  All blocks are read; memory grows with four bytes for each row of these
+  parts, and with the distinct values.
+  """
+  found = {part: {name: TextsBuilder() for name in columns} for part in parts}
+  with progress.progress_bar(f"reading {source.name}", unit="rows") as bar:
+    for block in ahead(source.blocks(data_dir)):
+      for part, table in block.parts.items():
+        bar.advance(table.num_rows)
+        for name, builder in found.get(part, {}).items():
+          builder.add(table.column(name))
+  return {
+    part: {name: builder.finish() for name, builder in builders.items()}
+    for part, builders in found.items()
+  }
+
+
+def first_schema(source: BlockSource, data_dir: pathlib.Path) -> pa.Schema:
+  """The columns of a source's rows, from its first block.
+
+  Raises:
+    DataError: there is no row.
+  """
+  for block in source.blocks(data_dir):
+    for table in block.parts.values():
+      return table.schema
+  raise DataError(f"{source.name}: there is not one row.")
 
 
 def ahead(iterator: Iterator[T]) -> Iterator[T]:

@@ -19,7 +19,7 @@ import hashlib
 import os
 import pathlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -106,9 +106,7 @@ class EncodedExamples:
       try:
         batch = self._reader(shard).get_batch(number)
       except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(
-          f"{path} is broken: {error}. Prepare the data again."
-        ) from error
+        raise _broken(path, error) from error
     return {
       name: _to_numpy(batch.column(name), shape)
       for name, (_, shape) in self.columns.items()
@@ -117,15 +115,46 @@ class EncodedExamples:
   def _reader(self, shard: str) -> Any:
     reader = self._readers.pop(shard, None)
     if reader is None:
+      self._check(shard)
       path = self.directory / shard
-      if shard not in self._checked:
-        arrow_store.check_file(path, self.shards[shard])
-        self._checked.add(shard)
       reader = pa.ipc.open_file(pa.OSFile(os.fspath(path)))
     self._readers[shard] = reader  # The last one used stands last.
     while len(self._readers) > _OPEN_FILES:
       del self._readers[next(iter(self._readers))]
     return reader
+
+  def _check(self, shard: str) -> None:
+    """Looks at the checksum of a shard, the first time."""
+    if shard not in self._checked:
+      arrow_store.check_file(self.directory / shard, self.shards[shard])
+      self._checked.add(shard)
+
+  def scan(self, names: Sequence[str]) -> Iterator[Columns]:
+    """Some columns of all rows, in order, group by group.
+
+    Nothing of the other columns is unpacked.
+
+    Raises:
+      DataError: a shard is missing, truncated or altered; it is named.
+    """
+    for shard, facts in self.shards.items():
+      path = self.directory / shard
+      with self._lock:
+        self._check(shard)
+      try:
+        with pa.OSFile(os.fspath(path)) as file:
+          fields = pa.ipc.open_file(file).schema.names
+          wanted = sorted(fields.index(name) for name in names)
+          options = pa.ipc.IpcReadOptions(included_fields=wanted)
+          reader = pa.ipc.open_file(file, options=options)
+          for number in range(len(facts["groups"])):
+            batch = reader.get_batch(number)
+            yield {
+              name: _to_numpy(batch.column(name), self.columns[name][1])
+              for name in names
+            }
+      except (pa.ArrowInvalid, OSError) as error:
+        raise _broken(path, error) from error
 
   def groups(
     self, start: int = 0, stop: int | None = None
@@ -308,6 +337,10 @@ def content_sum(columns: Columns, first_row: int) -> int:
       factor = hashing.hash_integers(np.array([number])) | np.uint64(1)
       total += bits[:, place] * factor
   return int(np.sum(hashing.mix(total)))
+
+
+def _broken(path: pathlib.Path, error: Exception) -> DataError:
+  return DataError(f"{path} is broken: {error}. Prepare the data again.")
 
 
 def _to_arrow(values: np.ndarray) -> pa.Array:

@@ -19,6 +19,7 @@ from typing import Any
 from absl import logging
 
 from recjax import files, progress
+from recjax.data import fingerprint as fingerprints
 from recjax.data.example_blocks import BlockSource, ahead, training_blocks
 from recjax.data.example_shards import EncodedExamples, ShardWriter
 from recjax.data.examples import PARTS
@@ -29,6 +30,31 @@ from recjax.features.specs import Spec, check_specs
 
 GROUP_ROWS = 1 << 14
 SHARD_ROWS = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamConfig:
+  """How examples lie on disk, and how they are read from there.
+
+  Attributes:
+    window_rows: rows that lie in memory in training, about, out of which
+      batches are drawn; see `stream_batches`.
+    num_lanes: lanes in which they are read; divides the batch size, and
+      processes share them.
+    group_rows: rows that are read at once.
+    shard_rows: rows of a file, at least, and after which a conversion notes
+      how far it is.
+  """
+
+  window_rows: int = 1 << 20
+  num_lanes: int = 8
+  group_rows: int = GROUP_ROWS
+  shard_rows: int = SHARD_ROWS
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      name = f"StreamConfig.{field.name}"
+      check_range(name, getattr(self, field.name), 1, integer=True)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,6 +72,12 @@ class StreamSplit:
   train: EncodedExamples
   validation: EncodedExamples
   test: EncodedExamples
+
+  @property
+  def fingerprint(self) -> str:
+    """Of the encoded rows of the three parts."""
+    facts = {f"{part} {getattr(self, part).fingerprint}": 1 for part in PARTS}
+    return fingerprints.fingerprint({}, facts)
 
   @classmethod
   def load(cls, directory: files.PathLike) -> "StreamSplit":

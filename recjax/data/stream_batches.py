@@ -188,6 +188,8 @@ class StreamBatches:
     first = process_index * mine
     parts, where = [], []
     with self._lock:
+      for lane in set(self._held) - set(range(first, first + mine)):
+        del self._held[lane]  # Of another share, which was looked at once.
       for lane in range(first, first + mine):
         low, high = self._lane_range(lane)
         place = np.arange(index * share, (index + 1) * share)

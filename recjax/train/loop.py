@@ -36,6 +36,9 @@ from recjax.train.step import make_step
 from recjax.types import Params
 
 
+LESS_IS_BETTER = ("log_loss", "normalized_entropy", "ece", "rmse")
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
   """How long to train, and what is done on the way.
@@ -44,7 +47,8 @@ class TrainConfig:
     num_epochs: the most epochs; one visits every training sequence once.
     max_steps: the most steps; 0 sets no limit beside `num_epochs`.
     eval_every_epochs: validation after so many epochs; may be a fraction.
-    select: validation metric whose highest value picks the parameters.
+    select: validation metric whose best value picks the parameters; the
+      lowest of LESS_IS_BETTER, the highest of all others.
     patience: evaluations without a new best after which training stops; 0
       never stops early.
     plateau_factor: the learning rates of optax are multiplied by it after each
@@ -258,7 +262,7 @@ def fit(
           check_choice("TrainConfig.select", config.select, values)
         scalars |= {f"validation/{name}": v for name, v in values.items()}
         progress.evals_since_best += 1
-        if values[config.select] > progress.best_value:
+        if _is_better(values[config.select], progress, config.select):
           progress.best_value = values[config.select]
           progress.best_step = stop
           progress.evals_since_best = 0
@@ -340,6 +344,15 @@ def _check_finite(
     " The last checkpoint is from before. Try a lower learning rate,"
     " Optimizer.clip_norm, or float32."
   )
+
+
+def _is_better(value: float, progress: _Progress, metric: str) -> bool:
+  """Whether a validation is the best so far; one that is NaN never is."""
+  if progress.best_step == 0:
+    return not math.isnan(value)
+  less = metric in LESS_IS_BETTER
+  best = progress.best_value
+  return value < best if less else value > best
 
 
 def _finite_leaves(params: Params) -> Bool[Array, " leaf"]:

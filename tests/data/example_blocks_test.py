@@ -121,3 +121,54 @@ def test_errors_come_through():
   assert next(coming) == 1
   with pytest.raises(DataError, match="line 7"):
     next(coming)
+
+
+# -- Raw columns as text ------------------------------------------------------
+
+
+def texts_of(*blocks):
+  builder = lib.TextsBuilder()
+  for block in blocks:
+    builder.add(pa.chunked_array([block]))
+  made = builder.finish()
+  assert made.codes.dtype == np.int32
+  return [made.values[code] for code in made.codes], made.values
+
+
+@pytest.mark.parametrize(
+  ("blocks", "expected"),
+  [
+    ([["b", "a", None], ["a", "c"]], ["b", "a", "missing", "a", "c"]),
+    ([[3, None], [3, 1]], ["3", "missing", "3", "1"]),
+    ([[0.5, float("nan")], [float("nan")]], ["0.5", "nan", "nan"]),
+    ([[True, False]], ["True", "False"]),
+  ],
+)
+def test_texts(blocks, expected):
+  found, values = texts_of(*(pa.array(block) for block in blocks))
+  assert found == expected
+  assert values == tuple(dict.fromkeys(expected))
+
+
+def test_texts_of_a_dictionary():
+  column = pa.array(["b", "a", None, "b"]).dictionary_encode()
+  assert texts_of(column)[0] == ["b", "a", "missing", "b"]
+  assert texts_of() == ([], ())
+
+
+def test_read_texts_gives_the_rows_of_a_part_in_order(tmp_path):
+  source = Counting()
+  split = lib.read_blocks(source, tmp_path)
+  found = lib.read_texts(source, tmp_path, ["row", "label"])
+  assert set(found) == {"validation", "test"}
+  for part, texts in found.items():
+    table = getattr(split, part).table
+    for name in ("row", "label"):
+      shown = [texts[name].values[code] for code in texts[name].codes]
+      assert shown == [str(v) for v in table.column(name).to_pylist()]
+
+
+def test_first_schema(tmp_path):
+  assert lib.first_schema(Counting(), tmp_path).names == ["label", "row"]
+  with pytest.raises(DataError, match="counting: there is not one row"):
+    lib.first_schema(Counting(num_rows=0), tmp_path)

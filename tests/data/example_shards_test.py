@@ -188,3 +188,20 @@ def test_shards_are_compressed(tmp_path):
   writer.finish("zeros", {})
   (path,) = (tmp_path / "zeros").glob("*.arrow")
   assert os.path.getsize(path) < 20_000
+
+
+def test_scan_reads_some_columns_of_all_rows(examples):
+  found = list(examples.scan(["tags", "label"]))
+  assert [len(g["label"]) for g in found] == examples.group_rows.tolist()
+  for name in ("tags", "label"):
+    joined_up = np.concatenate([group[name] for group in found])
+    np.testing.assert_array_equal(joined_up, COLUMNS[name])
+    assert joined_up.dtype == COLUMNS[name].dtype
+  assert all(list(group) == ["tags", "label"] for group in found)
+
+
+def test_scan_checks_the_shards(examples):
+  path = examples.directory / next(iter(examples.shards))
+  path.write_bytes(bytes(path.stat().st_size))
+  with pytest.raises(DataError, match="does not have the checksum"):
+    list(examples.scan(["label"]))

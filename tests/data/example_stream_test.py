@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from recjax.data.example_batches import encode_examples
-from recjax.data.example_stream import StreamSplit, prepare_stream
+from recjax.data.example_stream import (
+  StreamConfig,
+  StreamSplit,
+  prepare_stream,
+)
 from recjax.data.prepare import prepare_examples
 from recjax.data.sources.criteo import CATEGORIES, INTEGERS, Criteo
 from recjax.data.sources.planted_criteo import PlantedCriteo
@@ -206,3 +210,23 @@ def test_the_real_criteo_sample(data_dir, tmp_path):
   labels = columns_of(split.train)["label"]
   # `cut -f1 train.csv | sort | uniq -c` counts 1,549 clicks.
   assert labels.sum() == 1549
+
+
+def test_the_fingerprint_is_of_the_encoded_rows(data_dir_of_text, tmp_path):
+  whole = convert(data_dir_of_text, tmp_path)
+  same = prepare_stream(
+    source(), SPECS, data_dir_of_text, tmp_path, group_rows=77, shard_rows=999
+  )
+  other = prepare_stream(source(), SPECS[:3], data_dir_of_text, tmp_path)
+  shares = convert(data_dir_of_text, tmp_path, test_fraction=0.2)
+  assert whole.fingerprint == same.fingerprint
+  found = {split.fingerprint for split in (whole, other, shares)}
+  assert len(found) == 3
+
+
+@pytest.mark.parametrize(
+  "name", ["window_rows", "num_lanes", "group_rows", "shard_rows"]
+)
+def test_a_stream_needs_positive_sizes(name):
+  with pytest.raises(ConfigError, match=f"StreamConfig.{name} must lie in"):
+    StreamConfig(**{name: 0})

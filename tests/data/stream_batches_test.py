@@ -146,6 +146,14 @@ def test_memory_holds_a_window_of_each_lane(examples):
     assert total <= batches.memory_bytes * LANES / (LANES + 2)
 
 
+def test_memory_holds_no_lanes_of_other_processes(examples):
+  batches = make(examples)
+  batches.host_batch(0)
+  assert set(batches._held) == set(range(LANES))
+  batches.host_batch(0, 1, 2)
+  assert set(batches._held) == {2, 3}
+
+
 def test_lanes_do_not_all_read_at_the_same_step(examples, monkeypatch):
   batches = make(examples)
   read = []

@@ -1,5 +1,6 @@
 import functools
 import itertools
+import math
 
 import jax
 import numpy as np
@@ -114,7 +115,19 @@ class Script:
 
   def __call__(self, params):
     self.params.append(jax.tree.map(np.copy, params))
-    return {"ndcg@10": next(self._values), "loss_of_other": 1.0}
+    value = next(self._values)
+    return {"ndcg@10": value, "log_loss": -value, "loss_of_other": 1.0}
+
+
+def test_of_a_loss_the_least_is_best(planted, tmp_path):
+  result, _ = planted.fit(
+    tmp_path,
+    validate=Script(math.nan, -0.5, -0.2, -0.4),
+    num_epochs=4,
+    select="log_loss",
+  )
+  # The first number there is, then the least: 0.2 in the third epoch.
+  assert (result.best_step, result.best_value) == (12, 0.2)
 
 
 def test_early_stopping_and_the_best_parameters(planted, tmp_path):

@@ -1,0 +1,253 @@
+"""Labelled rows with their fitted features: held in memory, or on disk.
+
+Whatever trains and judges a ranking model reads its rows through
+`ExampleParts`, and does not see where they lie.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32
+
+from recjax import files
+from recjax.data.batches import Batches
+from recjax.data.example_batches import (
+  Columns,
+  ExampleBatches,
+  encode_examples,
+  evaluation_batches,
+)
+from recjax.data.example_blocks import (
+  BlockSource,
+  Texts,
+  TextsBuilder,
+  ahead,
+  read_texts,
+)
+from recjax.data.example_shards import EncodedExamples
+from recjax.data.example_stream import StreamConfig, StreamSplit
+from recjax.data.examples import Examples, ExampleSplit
+from recjax.data.stream_batches import StreamBatches, stream_evaluation_batches
+from recjax.errors import DataError
+from recjax.features.fitted import FittedFeatures
+
+Batch = dict[str, Any]
+Numbers = Float32[np.ndarray, " row"]
+
+
+@runtime_checkable
+class ExampleParts(Protocol):
+  """Rows of "train", "validation" and "test", and what encodes them."""
+
+  @property
+  def features(self) -> FittedFeatures:
+    """Fitted on the training rows."""
+    ...
+
+  @property
+  def fingerprint(self) -> str:
+    """Of the rows of all parts."""
+    ...
+
+  def num_rows(self, part: str) -> int:
+    """How many rows a part has."""
+    ...
+
+  def training_batches(self, batch_size: int, seed: int) -> Batches:
+    """The training rows in their order."""
+    ...
+
+  def batches(self, part: str, batch_size: int) -> Iterator[Batch]:
+    """All rows of a part in order, in batches of one shape, with "where"."""
+    ...
+
+  def labels(self, part: str) -> Numbers:
+    """The label of each row of a part."""
+    ...
+
+  def weights(self, part: str) -> Numbers | None:
+    """The weight of each row of a part, or None."""
+    ...
+
+  def base_rate(self, *, weighted: bool) -> float:
+    """The mean label of the training rows."""
+    ...
+
+  def texts(self, part: str, column: str) -> Texts:
+    """A raw column of "validation" or "test" as text."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MemoryParts:
+  """Raw columns in memory, which are encoded in one go.
+
+  Attributes:
+    split: labelled rows.
+    features: fitted on the training rows.
+  """
+
+  split: ExampleSplit
+  features: FittedFeatures
+
+  @property
+  def fingerprint(self) -> str:
+    """Of the raw rows of all parts."""
+    return self.split.fingerprint
+
+  def num_rows(self, part: str) -> int:
+    """How many rows a part has."""
+    return len(self._examples(part))
+
+  def training_batches(self, batch_size: int, seed: int) -> ExampleBatches:
+    """The training rows in their order."""
+    columns = encode_examples(self.features, self.split.train)
+    return ExampleBatches(columns, batch_size=batch_size, seed=seed)
+
+  def batches(self, part: str, batch_size: int) -> Iterator[Batch]:
+    """All rows of a part in order, in batches of one shape, with "where"."""
+    if part == "validation":
+      return evaluation_batches(self._validation, batch_size)
+    columns = encode_examples(self.features, self._examples(part))
+    return evaluation_batches(columns, batch_size)
+
+  @functools.cached_property
+  def _validation(self) -> Columns:
+    """Kept, since every epoch looks at it."""
+    return encode_examples(self.features, self.split.validation)
+
+  def labels(self, part: str) -> Numbers:
+    """The label of each row of a part."""
+    return self._examples(part).labels
+
+  def weights(self, part: str) -> Numbers | None:
+    """The weight of each row of a part, or None."""
+    return self._examples(part).weights
+
+  def base_rate(self, *, weighted: bool) -> float:
+    """The mean label of the training rows."""
+    train = self.split.train
+    weights = train.weights if weighted else None
+    labels = train.labels.astype(np.float64)
+    return float(np.average(labels, weights=weights))
+
+  def texts(self, part: str, column: str) -> Texts:
+    """A raw column of a part as text."""
+    key = part, column
+    if key not in self._texts:
+      builder = TextsBuilder()
+      builder.add(self._examples(part).table.column(column))
+      self._texts[key] = builder.finish()
+    return self._texts[key]
+
+  @functools.cached_property
+  def _texts(self) -> dict[tuple[str, str], Texts]:
+    return {}
+
+  def _examples(self, part: str) -> Examples:
+    return getattr(self.split, part)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StreamParts:
+  """Encoded columns on disk; memory holds a window of them in training.
+
+  Attributes:
+    split: encoded rows.
+    source: that they were made from.
+    data_dir: the folder in which the source looks for its files.
+    config: how they are read.
+    text_columns: raw columns that may be asked for; they are not kept on
+      disk, so the source is read once more for them.
+  """
+
+  split: StreamSplit
+  source: BlockSource
+  data_dir: files.PathLike
+  config: StreamConfig = StreamConfig()
+  text_columns: Sequence[str] = ()
+
+  @property
+  def features(self) -> FittedFeatures:
+    """Fitted on the training rows."""
+    return self.split.features
+
+  @property
+  def fingerprint(self) -> str:
+    """Of the encoded rows of all parts."""
+    return self.split.fingerprint
+
+  def num_rows(self, part: str) -> int:
+    """How many rows a part has."""
+    return len(self._examples(part))
+
+  def training_batches(self, batch_size: int, seed: int) -> StreamBatches:
+    """The training rows in their order."""
+    return StreamBatches(
+      self.split.train,
+      batch_size=batch_size,
+      seed=seed,
+      window_rows=self.config.window_rows,
+      num_lanes=self.config.num_lanes,
+    )
+
+  def batches(self, part: str, batch_size: int) -> Iterator[Batch]:
+    """All rows of a part in order, in batches of one shape, with "where"."""
+    return ahead(stream_evaluation_batches(self._examples(part), batch_size))
+
+  def labels(self, part: str) -> Numbers:
+    """The label of each row of a part."""
+    return self._column(part, "label")
+
+  def weights(self, part: str) -> Numbers | None:
+    """The weight of each row of a part, or None."""
+    if "weight" not in self._examples(part).columns:
+      return None
+    return self._column(part, "weight")
+
+  def base_rate(self, *, weighted: bool) -> float:
+    """The mean label of the training rows."""
+    return self._base_rates[weighted]
+
+  @functools.cached_property
+  def _base_rates(self) -> tuple[float, float]:
+    """Without weights and with them; of a group of rows at a time."""
+    train = self.split.train
+    names = ("label", "weight") if "weight" in train.columns else ("label",)
+    sums = np.zeros(3)
+    for columns in train.scan(names):
+      label = columns["label"].astype(np.float64)
+      weight = columns.get("weight", np.ones_like(label))
+      sums += label.sum(), (label * weight).sum(), weight.sum()
+    return float(sums[0] / len(train)), float(sums[1] / sums[2])
+
+  def texts(self, part: str, column: str) -> Texts:
+    """A raw column of "validation" or "test" as text.
+
+    Raises:
+      DataError: the source has other rows than when it was encoded.
+    """
+    found = self._texts[part][column]
+    if len(found.codes) != self.num_rows(part):
+      raise DataError(
+        f"{self.source.name} has {len(found.codes)} rows for {part} and had"
+        f" {self.num_rows(part)} when it was encoded: its files have changed."
+      )
+    return found
+
+  @functools.cached_property
+  def _texts(self) -> dict[str, dict[str, Texts]]:
+    folder = pathlib.Path(self.data_dir)
+    return read_texts(self.source, folder, self.text_columns)
+
+  def _column(self, part: str, name: str) -> Numbers:
+    columns = self._examples(part).scan([name])
+    parts = [np.zeros(0, np.float32), *(c[name] for c in columns)]
+    return np.concatenate(parts)
+
+  def _examples(self, part: str) -> EncodedExamples:
+    return getattr(self.split, part)

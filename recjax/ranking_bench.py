@@ -1,0 +1,152 @@
+"""A ranking task with its data at hand, wherever the rows lie."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from recjax.data.batches import Batches
+from recjax.data.example_parts import ExampleParts
+from recjax.errors import DataError
+from recjax.evaluation.classification import (
+  ClassificationResult,
+  evaluate_examples,
+)
+from recjax.evaluation.classification_protocol import ClassificationProtocol
+from recjax.features.fitted import FittedFeatures
+from recjax.runs.record import RunRecord
+from recjax.runs.reliability_plot import plot_reliability, plot_roc
+from recjax.tasks.ranking import Ranking
+from recjax.types import Params
+
+PREDICT_BATCH = 8192
+"""Examples scored at a time; a matter of speed alone."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RankingBench:
+  """A task with its data at hand.
+
+  Scores, labels and weights of a part that is judged are in memory, and the
+  raw columns that metrics and slices ask for; of the features, a batch is.
+
+  Attributes:
+    data_name: of the data set.
+    parts: rows of train, validation and test, with their features.
+    task: model, tables and loss.
+    protocol: how validation and test are judged.
+    batch_size: examples of a step.
+    slices: features whose values are judged one by one -> their raw column.
+    seed: of the order.
+  """
+
+  data_name: str
+  parts: ExampleParts
+  task: Ranking
+  protocol: ClassificationProtocol
+  batch_size: int
+  slices: Mapping[str, str]
+  seed: int
+
+  @property
+  def features(self) -> FittedFeatures:
+    """Fitted on the training rows."""
+    return self.parts.features
+
+  @property
+  def data_fingerprint(self) -> str:
+    """Of the rows of all parts: raw in memory, encoded on disk."""
+    return self.parts.fingerprint
+
+  @functools.cached_property
+  def batches(self) -> Batches:
+    """The training examples in their order."""
+    return self.parts.training_batches(self.batch_size, self.seed)
+
+  @property
+  def constants(self) -> dict[str, Any]:
+    """None: a step reads its batch alone."""
+    return {}
+
+  @functools.cached_property
+  def _scores(self):
+    return jax.jit(self.task.scores)
+
+  def scores(self, weights: Params, part: str) -> Float[np.ndarray, " row"]:
+    """The logit of every row of a part, in order."""
+    weights = jax.device_put(weights)
+    found = []
+    for batch in self.parts.batches(part, PREDICT_BATCH):
+      logit = np.asarray(self._scores(weights, batch))
+      found.append(logit[batch["where"]])
+    return np.concatenate(found)
+
+  @functools.cached_property
+  def _base_rate(self) -> float:
+    return self.parts.base_rate(weighted=self.protocol.weights == "given")
+
+  def _judge(
+    self, weights: Params, part: str, **options: Any
+  ) -> ClassificationResult:
+    groups = {
+      column: self.parts.texts(part, column).codes
+      for _, _, column in self.protocol.values()
+      if column
+    }
+    return evaluate_examples(
+      self.scores(weights, part),
+      self.parts.labels(part),
+      self.parts.weights(part),
+      protocol=self.protocol,
+      from_logits=self.task.loss_name == "binary_cross_entropy",
+      base_rate=self._base_rate,
+      groups=groups,
+      **options,
+    )
+
+  def validate(self, weights: Params) -> dict[str, float]:
+    """Validation metrics, without intervals."""
+    return self._judge(weights, "validation", intervals=False).metrics
+
+  def test(self, weights: Params) -> ClassificationResult:
+    """Test metrics with intervals, floor and slices."""
+    if not self.parts.num_rows("test"):
+      raise DataError(f"{self.data_name} has no test rows.")
+    slices = {}
+    for name, column in self.slices.items():
+      texts = self.parts.texts("test", column)
+      slices[name] = np.array(texts.values, object)[texts.codes]
+    return self._judge(weights, "test", slices=slices)
+
+  def facts(self, tested: ClassificationResult) -> dict[str, Any]:
+    """What result.json tells besides."""
+    return {
+      "objective": self.task.loss_name,
+      "floor_name": "base rate",
+      "num_test_examples": tested.num_examples,
+      "num_test_positives": tested.num_positives,
+      "notes": list(tested.notes),
+      "features_fingerprint": self.features.fingerprint,
+      "slices": {
+        name: [dataclasses.asdict(part) for part in parts]
+        for name, parts in tested.slices.items()
+      },
+    }
+
+  def save(
+    self, record: RunRecord, tested: ClassificationResult, name: str
+  ) -> None:
+    """Writes the fitted features, and the plots of calibration and ROC."""
+    self.features.save(record.workdir / "features.npz")
+    record.plots_dir.mkdir(exist_ok=True)
+    if tested.reliability is not None:
+      plot_reliability(
+        tested.reliability, record.plots_dir / f"{name}-reliability.png"
+      )
+    if tested.roc is not None:
+      curves = {type(self.task.model).__name__: tested.roc}
+      plot_roc(curves, record.plots_dir / f"{name}-roc.png")
