@@ -10,6 +10,9 @@ RUNS = (
   ("sasrec_training_epoch", "--dataset", "ml1m"),
   ("sasrec_training_epoch", "--dataset", "beauty"),
   ("full_catalogue_evaluation",),
+  ("dlrm_step",),
+  ("deepfm_frappe_epoch",),
+  ("criteo_reading",),
 )
 COLUMNS = ("name", "ratio", "ours", "peer", "unit", "peer_name", "device")
 

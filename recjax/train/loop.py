@@ -35,7 +35,6 @@ from recjax.train.state import (
 from recjax.train.step import make_step
 from recjax.types import Params
 
-
 LESS_IS_BETTER = ("log_loss", "normalized_entropy", "ece", "rmse")
 
 
