@@ -10,7 +10,11 @@ RUNS = (
   ("sasrec_training_epoch", "--dataset", "ml1m"),
   ("sasrec_training_epoch", "--dataset", "beauty"),
   ("full_catalogue_evaluation",),
-  ("dlrm_step",),
+  ("embedding_step", "--peer", "torch"),
+  ("embedding_step", "--peer", "dense"),
+  ("embedding_step", "--peer", "million", "--rows", "20000000"),
+  ("dlrm_step", "--optimizer", "adagrad"),
+  ("dlrm_step", "--optimizer", "sgd"),
   ("deepfm_frappe_epoch",),
   ("criteo_reading",),
 )

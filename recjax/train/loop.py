@@ -60,7 +60,8 @@ class TrainConfig:
       dispatch; "grain" reads it on the host; "auto" takes the first where
       one process holds at most `device_feed_bytes`.
     device_feed_bytes: see `feed`.
-    steps_per_dispatch: of the device feed.
+    steps_per_dispatch: of the device feed; of the Grain feed as many, up to
+      16, whose batches are held.
   """
 
   num_epochs: int = 100
@@ -316,7 +317,12 @@ def _make_feed(
     return DeviceFeed(
       batches=batches, steps_per_dispatch=config.steps_per_dispatch, **parts
     )
-  return GrainFeed(batches=batches, num_steps=num_steps, **parts)
+  return GrainFeed(
+    batches=batches,
+    num_steps=num_steps,
+    steps_per_dispatch=min(config.steps_per_dispatch, 16),
+    **parts,
+  )
 
 
 def _check_divides(batches: Batches, data_shards: int) -> None:

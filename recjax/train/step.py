@@ -176,17 +176,46 @@ def make_many_steps(
       batch = batches.gather(data, plan, first + index)
       return step(state, batch, constants, base_key)
 
-    shapes = jax.eval_shape(one, state, 0)[1]
-    room = jax.tree.map(
-      lambda x: jnp.zeros((max_steps, *x.shape), x.dtype), shapes
-    )
-
-    def body(index, carry):
-      state, metrics = carry
-      state, new = one(state, index)
-      metrics = jax.tree.map(lambda m, x: m.at[index].set(x), metrics, new)
-      return state, metrics
-
-    return lax.fori_loop(0, num_steps, body, (state, room))
+    return _repeat(one, state, num_steps, max_steps)
 
   return many
+
+
+def make_steps_of(
+  step: Step, max_steps: int
+) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
+  """Steps on batches that were made on the host, in one dispatch.
+
+  Args:
+    step: of `make_step`.
+    max_steps: batches that are handed over, the last ones maybe not used.
+
+  Returns:
+    (state, batches with a leading axis [max_steps], number of steps,
+    constants, base_key) -> (state, metrics with that axis).
+  """
+
+  def many(state, stacked, num_steps, constants, base_key):
+    def one(state, index):
+      batch = jax.tree.map(lambda x: x[index], stacked)
+      return step(state, batch, constants, base_key)
+
+    return _repeat(one, state, num_steps, max_steps)
+
+  return many
+
+
+def _repeat(one, state, num_steps, max_steps: int):
+  """(state, index) -> (state, metrics), again and again."""
+  shapes = jax.eval_shape(one, state, 0)[1]
+  room = jax.tree.map(
+    lambda x: jnp.zeros((max_steps, *x.shape), x.dtype), shapes
+  )
+
+  def body(index, carry):
+    state, metrics = carry
+    state, new = one(state, index)
+    metrics = jax.tree.map(lambda m, x: m.at[index].set(x), metrics, new)
+    return state, metrics
+
+  return lax.fori_loop(0, num_steps, body, (state, room))

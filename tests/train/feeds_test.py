@@ -66,8 +66,12 @@ def test_grain_and_device_are_two_roads_to_the_same(make, expected):
   assert_same((metrics, jax.tree.map(np.asarray, state)), expected)
 
 
-def test_several_dispatches_are_one(make, expected):
-  feed, state = make(DeviceFeed, steps_per_dispatch=3)
+@pytest.mark.parametrize(
+  "kind,settings", [(DeviceFeed, {}), (GrainFeed, {"num_steps": NUM_STEPS})]
+)
+def test_several_dispatches_are_one(make, expected, kind, settings):
+  # Three steps, and the one that is left.
+  feed, state = make(kind, steps_per_dispatch=3, **settings)
   state, metrics = feed.run(state, 0, NUM_STEPS)
   assert_same((metrics, jax.tree.map(np.asarray, state)), expected)
 
