@@ -7,14 +7,18 @@ weights of a record once more.
 import dataclasses
 import functools
 import hashlib
+import math
 import pathlib
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from recjax import files
 from recjax.data.batches import Batches
+from recjax.embeddings.tables import ROW_MULTIPLE
 from recjax.errors import ConfigError, RunError
 from recjax.runs import environment, plots
 from recjax.runs.record import RunRecord
@@ -45,10 +49,13 @@ class Bench(Protocol):
   Attributes:
     task: module, loss and labels.
     protocol: how it is judged.
+    judges_on_mesh: whether weights are taken where they lie, so that their
+      tables need not fit on one device; else they come from the host.
   """
 
   task: Any
   protocol: Any
+  judges_on_mesh: bool
 
   @property
   def batches(self) -> Batches:
@@ -152,6 +159,7 @@ def train(
     constants=bench.constants,
     workdir=record.workdir,
     validate=bench.validate,
+    judge_on_mesh=bench.judges_on_mesh,
     log=lambda step, scalars: record.log(step, **scalars) if writes else None,
     on_resume=record.truncate_after if writes else lambda step: None,
   )
@@ -240,8 +248,16 @@ def _validation_at(record: RunRecord, step: int) -> dict[str, float]:
   return {}
 
 
-def best_weights(task: Task, workdir: files.PathLike) -> Params:
+def best_weights(
+  task: Task, workdir: files.PathLike, *, over_devices: bool = False
+) -> Params:
   """The weights of the best validation of a workdir.
+
+  Args:
+    task: of the workdir.
+    workdir: of a run.
+    over_devices: the rows of the tables are shared by the devices of this
+      machine; else all weights lie on the first.
 
   Raises:
     ConfigError: the workdir is not of a training.
@@ -255,9 +271,12 @@ def best_weights(task: Task, workdir: files.PathLike) -> Params:
     )
   init = functools.partial(init_state, task, optax.identity())
   shapes = jax.eval_shape(init, jax.random.key(0)).weights
-  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   template = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes
+    lambda x, sharding: jax.ShapeDtypeStruct(
+      x.shape, x.dtype, sharding=sharding
+    ),
+    shapes,
+    _shardings(shapes, over_devices),
   )
   checkpoints = Checkpoints(folder, keep=2)
   restored = checkpoints.restore(template)
@@ -265,6 +284,20 @@ def best_weights(task: Task, workdir: files.PathLike) -> Params:
   if restored is None:
     raise RunError(f"{folder} holds no parameters: no validation was reached.")
   return restored[0]
+
+
+def _shardings(weights: Params, over_devices: bool) -> Params:
+  """The tables by rows over the devices; all else on each."""
+  devices = jax.local_devices()
+  # So many divide the rows of every table.
+  num = 2 ** int(math.log2(min(len(devices), ROW_MULTIPLE)))
+  mesh = Mesh(np.array(devices[: num if over_devices else 1]), ("model",))
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  by_rows = NamedSharding(mesh, PartitionSpec("model"))
+  return {
+    name: jax.tree.map(lambda _: by_rows if name == "tables" else everywhere, x)
+    for name, x in weights.items()
+  }
 
 
 def evaluate(
@@ -289,7 +322,8 @@ def evaluate(
     RunError: no validation was reached in it.
   """
   bench = experiment.open(data_dir, cache_dir)
-  tested = bench.test(best_weights(bench.task, workdir))
+  weights = best_weights(bench.task, workdir, over_devices=bench.judges_on_mesh)
+  tested = bench.test(weights)
   name = f"test-{tested.protocol.hash()}"
   bench.save(RunRecord(workdir), tested, name)
   return tested

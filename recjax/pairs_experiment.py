@@ -139,6 +139,8 @@ class PairsBench:
     seed: of the order, and of the choice of validation users.
   """
 
+  judges_on_mesh = False
+
   interactions: Interactions
   split: Split
   task: Pairs

@@ -44,6 +44,8 @@ class RankingBench:
     seed: of the order.
   """
 
+  judges_on_mesh = True
+
   data_name: str
   parts: ExampleParts
   task: Ranking
@@ -78,7 +80,7 @@ class RankingBench:
 
   def scores(self, weights: Params, part: str) -> Float[np.ndarray, " row"]:
     """The logit of every row of a part, in order."""
-    weights = jax.device_put(weights)
+    weights = jax.device_put(weights)  # Those on a device stay there.
     found = []
     for batch in self.parts.batches(part, PREDICT_BATCH):
       logit = np.asarray(self._scores(weights, batch))

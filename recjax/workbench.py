@@ -46,6 +46,8 @@ class Workbench:
     planted: the process that the data were drawn from, if it is known.
   """
 
+  judges_on_mesh = False
+
   interactions: Interactions
   split: Split
   counts: Num[np.ndarray, " vocab"]

@@ -23,9 +23,11 @@ from recjax.evaluation.classification_protocol import ClassificationProtocol
 from recjax.features.encodings import Vocabulary
 from recjax.features.specs import Categorical, Cross, MultiHot, Numeric
 from recjax.models.lr import LR
+from recjax.ranking_bench import RankingBench
 from recjax.ranking_experiment import RankingExperiment, slice_column
 from recjax.runs.record import RunRecord
 from recjax.train.loop import TrainConfig
+from recjax.train.mesh import MeshConfig
 
 NUM = 2400
 FEATURES = (
@@ -59,11 +61,15 @@ def folder(tmp_path_factory):
 
 
 def experiment(**options):
-  options = {"stream": STREAM, "features": FEATURES, "train": TRAIN} | options
+  options = {
+    "stream": STREAM,
+    "features": FEATURES,
+    "train": TRAIN,
+    "tables": TableSettings(optimizer=Adagrad(0.1, initial_accumulator=1e-8)),
+  } | options
   return RankingExperiment(
     Criteo("criteo", block_bytes=1 << 16, test_fraction=0.2),
     model=LR(),
-    tables=TableSettings(optimizer=Adagrad(0.1, initial_accumulator=1e-8)),
     batch_size=64,
     **options,
   )
@@ -164,6 +170,33 @@ def whole(folder, tmp_path_factory):
   """The record of an unbroken run from disk, and its result."""
   workdir = tmp_path_factory.mktemp("whole")
   return workdir, train(folder, workdir, slices=("C6",))
+
+
+def test_a_mesh_trains_and_judges_tables_where_they_lie(
+  folder, tmp_path, whole, monkeypatch
+):
+  seen = []
+  scores = RankingBench.scores
+
+  def watched(self, weights, part):
+    (table,) = weights["tables"].values()
+    seen.append(table.sharding)
+    return scores(self, weights, part)
+
+  monkeypatch.setattr(RankingBench, "scores", watched)
+  tables = dataclasses.replace(experiment().tables, sharding="row_wise")
+  settings = {"mesh": MeshConfig(data=2, model=2), "tables": tables}
+  result = train(folder, tmp_path, **settings)
+  assert len(seen) == 3  # Two validations and the test.
+  tested = launch.evaluate(
+    experiment(**settings), tmp_path, folder, folder / "cache"
+  )
+  for sharding, num in zip(seen, (4, 4, 4, 8), strict=True):
+    assert len(sharding.device_set) == num
+    assert not sharding.is_fully_replicated
+  for name, value in whole[1]["metrics"].items():
+    np.testing.assert_allclose(result["metrics"][name], value, rtol=1e-4)
+    np.testing.assert_allclose(tested.metrics[name], value, rtol=1e-4)
 
 
 def last_state(workdir):

@@ -112,7 +112,7 @@ class FitResult:
   """What training gives.
 
   Attributes:
-    params: weights of the best validation, on the host.
+    params: weights of the best validation.
     best_step: the step they were at.
     best_value: their validation metric.
     num_steps: steps taken in all.
@@ -137,6 +137,7 @@ def fit(
   constants: dict[str, np.ndarray],
   workdir: files.PathLike,
   validate: Callable[[Params], dict[str, float]],
+  judge_on_mesh: bool = False,
   log: Callable[[int, dict[str, float]], None],
   on_resume: Callable[[int], None],
 ) -> FitResult:
@@ -151,7 +152,9 @@ def fit(
     seed: of parameters, dropout and negatives.
     constants: arrays that every step reads.
     workdir: holds "checkpoints", "best" and the TensorBoard files.
-    validate: host weights, see `TrainState.weights` -> validation metrics.
+    validate: weights, see `TrainState.weights` -> validation metrics.
+    judge_on_mesh: `validate` takes weights where they lie, and so does the
+      result; else, and with several processes, they come from the host.
     log: is told the step and its scalars, each step once.
     on_resume: is told the step training goes on from: what was logged after
       it will be logged again.
@@ -228,6 +231,8 @@ def fit(
     eval_every,
     batches.steps_per_epoch,
   )
+  stay = judge_on_mesh and jax.process_count() == 1
+  take = (lambda weights: weights) if stay else to_host
   start_secs = time.monotonic() - progress.wall_secs
   with progress_bar(
     "training", num_steps, unit="steps", done=progress.step
@@ -257,7 +262,7 @@ def fit(
         )
         progress.losses = []
       if is_eval:
-        values = validate(to_host(state.weights))
+        values = validate(take(state.weights))
         if config.select not in values:
           check_choice("TrainConfig.select", config.select, values)
         scalars |= {f"validation/{name}": v for name, v in values.items()}
@@ -292,7 +297,7 @@ def fit(
       f"no validation gave a number for {config.select!r}: nothing to keep."
     )
   best_params, best_loop = best
-  params = to_host(best_params)
+  params = take(best_params)
   for closing in (events, checkpoints, best_checkpoints):
     closing.close()
   return FitResult(
