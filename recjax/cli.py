@@ -32,8 +32,9 @@ from recjax import (
   ranking_experiment,
   workbench,
 )
-from recjax.data import data_plots, describe
-from recjax.data.prepare import prepare
+from recjax.data import data_plots, describe, example_plots, first_rows
+from recjax.data.describe_examples import describe_examples
+from recjax.data.prepare import prepare, prepare_examples
 from recjax.runs import report, results_tables
 from recjax.runs.record import RunRecord
 from recjax.train import ahead, topologies
@@ -257,6 +258,8 @@ def describe_data(arguments: Sequence[str]) -> None:
     flags.DEFINE_string(
       "out", None, "The folder of the plots.", flag_values=values
     )
+    help_text = "Describes the first so many rows of labelled examples alone."
+    flags.DEFINE_integer("rows", None, help_text, flag_values=values)
 
   values, names, bindings = _parse(
     "data", arguments, _gin_flags, _data_flags, define
@@ -269,13 +272,33 @@ def describe_data(arguments: Sequence[str]) -> None:
     )
   gin_config.parse(gin_files, bindings)
   settings = gin_config.construct(gin_config.named_root(ROOTS))
+  if isinstance(settings, ranking_experiment.RankingExperiment):
+    _describe_examples(settings.source, values)
+  elif values["rows"] is not None:
+    raise errors.ConfigError("recjax data: --rows is for labelled examples.")
+  else:
+    _describe_interactions(settings, values)
+
+
+def _describe_examples(source: Any, values: dict[str, Any]) -> None:
+  if values["rows"] is None:
+    split = prepare_examples(source, values["data_dir"], values["cache_dir"])
+  else:
+    split = first_rows.read_first_rows(
+      source, values["data_dir"], values["rows"]
+    )
+  summary = describe_examples(split)
+  console.Console().print(*summary.tables())
+  out = pathlib.Path(values["out"] or f"data-{source.name}")
+  print(example_plots.save_example_plot(summary, out / "examples.png"))
+
+
+def _describe_interactions(settings: Any, values: dict[str, Any]) -> None:
   interactions = prepare(
     settings.source, values["data_dir"], values["cache_dir"]
   )
   summary = describe.describe(interactions)
-  screen = console.Console()
-  for table in summary.tables():
-    screen.print(table)
+  console.Console().print(*summary.tables())
   split = workbench.split_data(
     settings.splitter, interactions, values["data_dir"]
   )

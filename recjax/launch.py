@@ -294,10 +294,10 @@ def _shardings(weights: Params, over_devices: bool) -> Params:
   mesh = Mesh(np.array(devices[: num if over_devices else 1]), ("model",))
   everywhere = NamedSharding(mesh, PartitionSpec())
   by_rows = NamedSharding(mesh, PartitionSpec("model"))
-  return {
-    name: jax.tree.map(lambda _: by_rows if name == "tables" else everywhere, x)
-    for name, x in weights.items()
-  }
+  shardings = jax.tree.map(lambda _: everywhere, weights)
+  if "tables" in weights:
+    shardings["tables"] = jax.tree.map(lambda _: by_rows, weights["tables"])
+  return shardings
 
 
 def evaluate(
