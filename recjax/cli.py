@@ -208,7 +208,7 @@ def evaluate(arguments: Sequence[str]) -> None:
   )
   protocol_hash = tested.protocol.hash()
   print(f"protocol {tested.protocol.describe()}")
-  print(f"popularity {_summary(tested.floor, {}, protocol_hash)}")
+  print(f"floor {_summary(tested.floor, {}, protocol_hash)}")
   print(_summary(tested.metrics, tested.intervals, protocol_hash))
 
 

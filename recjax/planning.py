@@ -12,7 +12,7 @@ from recjax.embeddings.plans import Plan
 from recjax.launch import Settings
 from recjax.train import ahead
 from recjax.train.layout import Layout, device_memory
-from recjax.train.topologies import Topology, parse_topology
+from recjax.train.topologies import Topology, parse_topology, topology_mesh
 
 
 def open_layout(
@@ -71,14 +71,23 @@ def compile_ahead(
   model = experiment.mesh.model
   for name in topologies:
     topology = parse_topology(name)
-
-    def lower(mesh: Mesh, topology: Topology = topology) -> Any:
-      layout = _on_slice(experiment, topology, mesh, *places)
-      if layout.task.sparse.tables:
-        print(f"{layout.plan(mesh.shape).describe()}\n")
-      return layout.lower(mesh)
-
-    ahead.compile_all(lower, [name], model=model)
+    mesh = topology_mesh(topology, model)
+    layout = _on_slice(experiment, topology, mesh, *places)
+    if layout.task.sparse.tables:
+      found = layout.plan(mesh.shape)
+      print(f"{found.describe()}\n")
+      if found.shortfall_bytes:
+        ahead.send_outcome(
+          ahead.TooLarge(
+            name,
+            dict(found.mesh_shape),
+            found.device_bytes,
+            found.memory_bytes,
+            "That is by the plan of the tables; nothing was compiled.",
+          )
+        )
+        continue
+    ahead.compile_all(layout.lower, [name], model=model)
 
 
 def _on_slice(

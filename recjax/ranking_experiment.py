@@ -17,7 +17,7 @@ from recjax.data.example_parts import MemoryParts, StreamParts
 from recjax.data.example_stream import StreamConfig, prepare_stream
 from recjax.data.prepare import ExampleSource, prepare_examples
 from recjax.embeddings.groups import CategoricalField, TableSettings
-from recjax.errors import ConfigError, check_choice, check_range
+from recjax.errors import ConfigError, DataError, check_choice, check_range
 from recjax.evaluation.classification_protocol import ClassificationProtocol
 from recjax.features.encoders import owner
 from recjax.features.fitted import FittedFeatures, fit_features
@@ -93,6 +93,8 @@ class RankingExperiment:
         "RankingExperiment.source must be a source of labelled examples such"
         f" as @frappe.Frappe(); got {self.source!r}."
       )
+    names = [key for key, _, _ in self.protocol.values()]
+    check_choice("TrainConfig.select, a metric of", self.train.select, names)
     if self.stream is not None:
       self._check_stream(self.stream)
 
@@ -143,7 +145,18 @@ class RankingExperiment:
       (("", self.tables), *self.group_tables),
       self.loss,
     )
-    protocol = dataclasses.replace(self.protocol, split=self.source.name)
+    for part in ("validation", "test"):
+      if not parts.num_rows(part):
+        raise DataError(
+          f"{self.source.name} has no {part} rows, by which a run is judged:"
+          f" give {type(self.source).__name__} some."
+        )
+    select = self.train.select.replace("auc", "AUC")
+    protocol = dataclasses.replace(
+      self.protocol,
+      split=self.source.name,
+      selection=self.protocol.selection or f"best validation {select}",
+    )
     return RankingBench(
       self.source.name,
       parts,

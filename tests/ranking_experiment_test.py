@@ -18,7 +18,7 @@ from recjax.data.sources.frappe import Frappe
 from recjax.data.sources.planted_criteo import PlantedCriteo
 from recjax.embeddings.groups import TableSettings
 from recjax.embeddings.row_optimizers import Adagrad
-from recjax.errors import ConfigError
+from recjax.errors import ConfigError, DataError
 from recjax.evaluation.classification_protocol import ClassificationProtocol
 from recjax.features.encodings import Vocabulary
 from recjax.features.specs import Categorical, Cross, MultiHot, Numeric
@@ -153,6 +153,24 @@ def test_features_are_inferred_from_the_first_block(folder):
 
 
 # -- Training -----------------------------------------------------------------
+
+
+def test_the_protocol_says_what_selected_the_model(folder):
+  auc = open_bench(folder).protocol
+  train = dataclasses.replace(TRAIN, select="log_loss")
+  loss = open_bench(folder, train=train).protocol
+  assert auc.selection == "best validation AUC"
+  assert loss.selection == "best validation log_loss"
+  assert auc.hash() != loss.hash()
+  with pytest.raises(ConfigError, match="'ndcg@10'"):
+    experiment(train=dataclasses.replace(TRAIN, select="ndcg@10"))
+
+
+def test_a_part_without_rows_is_told_before_training(folder):
+  source = Criteo("criteo", block_bytes=1 << 16, test_fraction=0.0)
+  settings = dataclasses.replace(experiment(), source=source)
+  with pytest.raises(DataError, match="no test rows.*give Criteo some"):
+    settings.open(folder, folder / "cache")
 
 
 def train(folder, workdir, **options):
@@ -299,7 +317,7 @@ def test_what_can_not_be_streamed():
     ({"slices": ("C66",)}, "got 'C66'. Did you mean 'C6'"),
     ({"linear_only": ("C66",)}, "got 'C66'. Did you mean 'C6'"),
     (
-      {"protocol": ClassificationProtocol(metrics=("gauc@user",))},
+      {"protocol": ClassificationProtocol(metrics=("auc", "gauc@user"))},
       "the column of 'gauc@user' must be one of 'label', 'I1'",
     ),
   ],

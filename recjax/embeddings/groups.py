@@ -47,7 +47,7 @@ class TableSettings:
     initializer: see `TableSpec`, as all below.
     init_stddev: of "normal".
     optimizer: row-wise; None makes dense tables, trained by optax.
-    sharding: over the mesh.
+    sharding: over the mesh; of sparse tables.
     max_norm: of trained rows.
     dtype: of stored rows.
     compression: fewer rows than ids.
@@ -62,6 +62,14 @@ class TableSettings:
   dtype: str = "float32"
   compression: Compression | None = None
   compress_from: int = 0
+
+  def __post_init__(self):
+    if self.sharding != "auto" and self.optimizer is None:
+      raise ConfigError(
+        "TableSettings.sharding is for tables with a row-wise optimizer; got"
+        f" {self.sharding!r} and no optimizer. Dense tables lie row-wise over"
+        " the mesh axis 'model'."
+      )
 
   def spec(self, group: str, field: CategoricalField, dim: int) -> TableSpec:
     """The table of a field in a group."""

@@ -137,24 +137,26 @@ def _remedies(attempt: _Attempt) -> Iterator[str]:
       continue  # Rows that the devices do not divide.
     if new.device_bytes < 0.99 * attempt.found.device_bytes:
       yield f"{text} for all tables: {_outcome(new)}"
-  yield _more_devices(attempt)
+  yield from _more_devices(attempt)
   yield _compressed(attempt)
 
 
-def _more_devices(attempt: _Attempt) -> str:
+def _more_devices(attempt: _Attempt) -> Iterator[str]:
   """The smallest mesh, by doubling, on which the tables fit."""
-  shape = dict(attempt.found.mesh_shape)
-  new = attempt.found
+  shape, last = dict(attempt.found.mesh_shape), None
   for _ in range(_MAX_DOUBLINGS):
     shape[min(shape, key=lambda axis: shape[axis])] *= 2
     try:
       new = attempt.again(mesh_shape=shape)
     except ConfigError:
       break
+    last = dict(shape), new
     if not new.shortfall_bytes:
       break
-  mesh = " x ".join(f"{axis}={size}" for axis, size in shape.items())
-  return f"{math.prod(shape.values())} devices ({mesh}): {_outcome(new)}"
+  if last:
+    shape, new = last
+    mesh = " x ".join(f"{axis}={size}" for axis, size in shape.items())
+    yield f"{math.prod(shape.values())} devices ({mesh}): {_outcome(new)}"
 
 
 def _compressed(attempt: _Attempt) -> str:

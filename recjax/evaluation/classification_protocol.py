@@ -37,7 +37,8 @@ class ClassificationProtocol:
     ece_binning: "equal_width" or "equal_mass".
     group_weight: what a group weighs in the mean: "impressions", "size",
       "clicks" or "uniform"; see `recjax.metrics.auc.grouped_auc_metric`.
-    selection: how the model was selected, in words.
+    selection: how the model was selected, in words; "" is told by the
+      experiment.
     preprocessing: how the data were filtered, in words.
     split: the canonical name of the split.
   """
@@ -49,7 +50,7 @@ class ClassificationProtocol:
   ece_bins: int = 15
   ece_binning: str = "equal_width"
   group_weight: str = "impressions"
-  selection: str = "best validation AUC"
+  selection: str = ""
   preprocessing: str = ""
   split: str = ""
 

@@ -74,6 +74,12 @@ class NextItem:
         f"micro_rows must be a multiple of the {self.data_shards} devices of"
         f" the mesh axis 'data'; got {self.micro_rows}."
       )
+    if self.table_sharding != "auto" and self.table_optimizer is None:
+      raise ConfigError(
+        "table_sharding is for a table with a row-wise table_optimizer; got"
+        f" {self.table_sharding!r} and no table_optimizer. A dense table lies"
+        " row-wise over the mesh axis 'model'."
+      )
     if self.table_optimizer and isinstance(self.objective, FullSoftmax):
       raise ConfigError(
         "FullSoftmax reads and moves every item at every step; with a"

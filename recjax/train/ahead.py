@@ -164,9 +164,14 @@ def compile_all(
   """
   try:
     for topology in [parse_topology(name) for name in names]:
-      _send("outcome", compile_for(lower, topology, model=model))
+      send_outcome(compile_for(lower, topology, model=model))
   except tuple(_ERRORS.values()) as error:
     send_error(error)
+
+
+def send_outcome(outcome: Outcome) -> None:
+  """In the child: hands an outcome to the parent."""
+  _send("outcome", outcome)
 
 
 def send_error(error: Exception) -> None:

@@ -1,18 +1,18 @@
 """Where the sparse tables of a run lie on its mesh.
 
-The plan is made of the first batch, which is a function of the seed: every
-process makes the same one, and so does a run that goes on.
+The plan is made of the first batch, which is a function of the seed, and of the
+memory that a device has: every process makes the same one, and so does a run
+that goes on with the same kind of devices.
 """
 
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import optax
-from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
@@ -96,11 +96,14 @@ class Layout:
       config=dataclasses.replace(self.config, other_bytes=other),
     )
 
-  def place(self, mesh: Mesh) -> ShardedCollection:
+  def place(
+    self, mesh: Mesh, on_plan: Callable[[Plan], object] = lambda plan: None
+  ) -> ShardedCollection:
     """Plans where the sparse tables lie, and places them there.
 
     Args:
       mesh: of the run.
+      on_plan: takes the plan, if there is anything to plan.
 
     Returns:
       The tables on the mesh.
@@ -112,7 +115,7 @@ class Layout:
     if mesh.size == 1 or not self.task.sparse.tables:
       return on_one_device(self.task, mesh)
     found = self.plan(mesh.shape)
-    logging.info("the plan of the tables:\n%s", found.describe())
+    on_plan(found)
     found.check()
     return ShardedCollection(
       self.task.sparse, found.strategies, mesh, found.capacities
@@ -123,6 +126,7 @@ class Layout:
 
     Nothing is allocated: shapes stand for all arrays.
     """
+    check_divides(self.batches, mesh.shape["data"])
     sparse = self.place(mesh)
     shardings = state_shardings(self.shapes, mesh, sparse=sparse)
     replicated = NamedSharding(mesh, PartitionSpec())
@@ -152,14 +156,30 @@ def on_one_device(task: Task, mesh: Mesh) -> ShardedCollection:
   return ShardedCollection(task.sparse, strategies, mesh)
 
 
+def check_divides(batches: Batches, data_shards: int) -> None:
+  """Raises ConfigError unless the devices along "data" divide a batch."""
+  if batches.batch_size % data_shards:
+    raise ConfigError(
+      f"batch_size must be a multiple of the {data_shards} devices of the mesh"
+      f" axis 'data'; got {batches.batch_size}."
+    )
+
+
 def device_memory() -> int:
-  """Bytes that a device of this machine has, 0 where it does not tell."""
+  """Bytes that a device of this machine has, 0 where it does not tell.
+
+  Nor with several processes, which must not make different plans.
+  """
+  if jax.process_count() > 1:
+    return 0
   stats = jax.local_devices()[0].memory_stats() or {}
   return stats.get("bytes_limit", 0)
 
 
 def other_bytes(shapes: TrainState, mesh_shape: Mapping[str, int]) -> int:
-  """Of a device: what no sparse table takes; activations are not counted.
+  """Of a device: what no sparse table takes.
+
+  Not counted are activations, and data that is held on the device.
 
   Args:
     shapes: of the state. Dense tables and their moments are cut over "model";

@@ -17,13 +17,14 @@ from jaxtyping import Array, Bool
 from recjax import files
 from recjax.data.batches import Batches
 from recjax.embeddings.pages import use_large_pages
+from recjax.embeddings.plans import Plan
 from recjax.errors import ConfigError, RunError, check_choice, check_range
 from recjax.progress import progress_bar
 from recjax.tasks.task import Task
 from recjax.train.checkpoint import Checkpoints
 from recjax.train.events import EventWriter
 from recjax.train.feeds import DeviceFeed, Feed, GrainFeed
-from recjax.train.layout import Layout, device_memory
+from recjax.train.layout import Layout, check_divides, device_memory
 from recjax.train.mesh import MeshConfig, make_mesh
 from recjax.train.optimizer import Optimizer
 from recjax.train.state import (
@@ -168,7 +169,7 @@ def fit(
   """
   # ---- Devices, state, step ----------------------------------------------
   mesh = make_mesh(mesh_config)
-  _check_divides(batches, mesh.shape["data"])
+  check_divides(batches, mesh.shape["data"])
   init_key, base_key = jax.random.split(jax.random.key(seed))
   transformation = optimizer.build(jax.eval_shape(task.init, init_key)[0])
   plan = dataclasses.replace(
@@ -177,7 +178,7 @@ def fit(
   )
   sparse = Layout(
     task, transformation, batches, constants, plan, init_key
-  ).place(mesh)
+  ).place(mesh, functools.partial(_write_plan, pathlib.Path(workdir)))
   init = functools.partial(init_state, task, transformation, sparse=sparse)
   shapes = jax.eval_shape(init, init_key)
   shardings = state_shardings(shapes, mesh, sparse=sparse)
@@ -330,14 +331,6 @@ def _make_feed(
   )
 
 
-def _check_divides(batches: Batches, data_shards: int) -> None:
-  if batches.batch_size % data_shards:
-    raise ConfigError(
-      f"batch_size must be a multiple of the {data_shards} devices of the mesh"
-      f" axis 'data'; got {batches.batch_size}."
-    )
-
-
 def _check_finite(
   metrics: dict[str, np.ndarray], first_step: int, names: list[str]
 ) -> None:
@@ -354,6 +347,11 @@ def _check_finite(
     " The last checkpoint is from before. Try a lower learning rate,"
     " Optimizer.clip_norm, or float32."
   )
+
+
+def _write_plan(workdir: pathlib.Path, plan: Plan) -> None:
+  if jax.process_index() == 0:
+    files.write_text_atomically(workdir / "plan.txt", plan.describe() + "\n")
 
 
 def _is_better(value: float, progress: _Progress, metric: str) -> bool:

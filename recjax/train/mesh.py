@@ -38,7 +38,8 @@ def make_mesh(config: MeshConfig) -> Mesh:
   """A mesh with the axes "data" and "model" over the first devices.
 
   Raises:
-    ConfigError: there are fewer devices than the mesh needs.
+    ConfigError: there are fewer devices than the mesh needs, or a process has
+      no equal share of "data" for itself.
   """
   devices = jax.devices()
   data = config.num_data()
@@ -49,4 +50,20 @@ def make_mesh(config: MeshConfig) -> Mesh:
       f" devices; there are {len(devices)} ({devices[0].platform})."
     )
   grid = np.array(devices[:needed]).reshape(data, config.model)
+  _check_processes(grid)
   return Mesh(grid, ("data", "model"))
+
+
+def _check_processes(grid: np.ndarray) -> None:
+  """A process reads its share of a batch: that of its own rows of the mesh."""
+  num = jax.process_count()
+  owners = np.vectorize(lambda device: device.process_index)(grid)
+  shares = np.arange(len(grid)) * num // len(grid)
+  if len(grid) % num or np.any(owners != shares[:, None]):
+    raise ConfigError(
+      f"with {num} processes MeshConfig.data must be a multiple of {num}, and"
+      f" the mesh must have all {jax.device_count()} devices; got"
+      f" data={grid.shape[0]} and model={grid.shape[1]}. The devices along"
+      f" 'model' are those of one process, of which it has"
+      f" {jax.local_device_count()}."
+    )

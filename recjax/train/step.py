@@ -57,9 +57,9 @@ def make_step(
       state, batch, constants, key
     )
     routes, row_grads, rows = lookups
-    # A product is fused into the optimizer's own passes, a quotient is not,
-    # and a norm as a dot product reads the table once.
-    scale = 1.0 / weight
+    # A product is fused into the optimizer's own passes, a quotient is not, and
+    # a norm as a dot product reads the table once. No weight moves nothing.
+    scale = jnp.where(weight == 0, 0.0, 1.0 / weight)
     norms = scale * jnp.stack(
       [jnp.sqrt(jnp.vdot(g, g)) for g in jax.tree.leaves((grads, row_grads))]
     )
@@ -78,7 +78,7 @@ def make_step(
       variables=variables,
       rate_scale=state.rate_scale,
     )
-    return new_state, {"loss": total / weight, "gradient_norms": norms}
+    return new_state, {"loss": total * scale, "gradient_norms": norms}
 
   return step
 

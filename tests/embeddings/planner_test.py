@@ -84,6 +84,17 @@ def test_capacity_and_imbalance_are_measured_on_a_batch():
   assert item.exchanged_bytes > assumed.arrays[0].cost.exchanged_bytes
 
 
+def test_a_mesh_that_does_not_divide_the_columns_is_no_remedy():
+  spec = TableSpec("item", 1000, 6, optimizer=Adagrad(), sharding="column_wise")
+  tables = EmbeddingCollection((spec,), (Lookup("item", "item"),))
+  found = planned(
+    tables=tables, shape={"data": 2, "model": 2}, memory_bytes=100
+  )
+  assert found.shortfall_bytes
+  (more,) = [line for line in found.remedies if " devices (" in line]
+  assert more.startswith("8 devices (data=4 x model=2): ")
+
+
 def test_remedies_are_tried_and_say_what_is_left():
   # 10,000,000 x 64 x 4 bytes on 8 devices twice is .6 GiB.
   found = planned(int(0.35 * GIB))

@@ -66,7 +66,10 @@ def test_values_name_metric_and_column():
 
 
 def test_the_line_for_tables():
-  assert ClassificationProtocol(split="random(7:2:1)").describe() == (
+  protocol = ClassificationProtocol(
+    split="random(7:2:1)", selection="best validation AUC"
+  )
+  assert protocol.describe() == (
     "random(7:2:1); probabilities clipped at 1e-07; ECE over 15 bins of equal"
     " width; best validation AUC"
   )

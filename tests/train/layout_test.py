@@ -192,6 +192,9 @@ def test_fit_plans_trains_and_restores_on_another_mesh(planted, tmp_path):
   mesh = MeshConfig(data=1, model=2)
   result, _ = planted.fit(tmp_path / "two", task=task, mesh=mesh, **settings)
   assert recorded.resumed_from == [0, 4]
+  assert "2 devices (data=1 x model=2)" in (
+    tmp_path / "two" / "plan.txt"
+  ).read_text("utf-8")
   np.testing.assert_allclose(recorded.losses, expected_run.losses, rtol=1e-4)
   assert_same(result.params, expected.params)
 
@@ -229,3 +232,14 @@ def test_the_lowered_step_is_that_of_training():
     for leaf in jax.tree.leaves((state.tables, state.slots))
   )
   assert ahead.memory_analysis().alias_size_in_bytes >= tables
+
+
+def test_a_batch_that_weighs_nothing_moves_nothing():
+  task = ranking("row_wise")
+  state = init_state(task, OPTIMIZER, KEY)
+  batch = clicks().host_batch(0) | {"weight": np.zeros(BATCH_SIZE, np.float32)}
+  step = jax.jit(make_step(task, OPTIMIZER, make_mesh(MeshConfig())))
+  new, metrics = step(state, batch, {}, KEY)
+  assert metrics["loss"] == 0.0
+  jax.tree.map(np.testing.assert_array_equal, new.params, state.params)
+  jax.tree.map(np.testing.assert_array_equal, new.tables, state.tables)
