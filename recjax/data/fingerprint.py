@@ -50,6 +50,8 @@ def _add(digest: Any, array: pa.Array) -> None:
     mask = array.is_null().to_numpy(zero_copy_only=False)
     digest.update(b"\0nulls" + np.packbits(mask).tobytes())
   kind = array.type
+  if pa.types.is_null(kind):
+    return  # Type and length, which are told already, say it all.
   if pa.types.is_dictionary(kind):
     _add(digest, array.cast(kind.value_type))
   elif pa.types.is_list(kind) or pa.types.is_large_list(kind):

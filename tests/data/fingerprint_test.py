@@ -37,6 +37,18 @@ def test_chunks_slices_and_column_order_have_no_effect():
     assert _digest(same) == _digest(whole)
 
 
+def test_columns_of_nothing():
+  empty = pa.array([None, None])
+  lists = pa.array([[], [None]], pa.list_(pa.null()))
+  one, other = (
+    _table(x=empty, y=lists),
+    _table(x=empty, y=lists.take(pa.array([1, 0]))),
+  )
+  assert _digest(one) == _digest(_table(x=empty, y=lists))
+  assert _digest(one) != _digest(other)
+  assert _digest(_table(x=empty)) != _digest(_table(x=empty[:1]))
+
+
 def test_what_stands_under_a_null_has_no_effect():
   mask = np.array([False, True])
   left = pa.array(np.array([1.0, 7.0], np.float32), mask=mask)
