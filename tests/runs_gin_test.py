@@ -283,7 +283,7 @@ def test_evaluate_gives_the_numbers_of_the_run(planted, train, folders):
   assert last_line(out) == last_line(train("sasrec_planted")[1][1])
   protocol, floor = out.splitlines()[:2]
   assert protocol.startswith("protocol leave_one_out(min_actions=3); full")
-  assert floor.startswith("popularity test ")
+  assert floor.startswith("floor test ")
 
 
 @pytest.mark.parametrize(
