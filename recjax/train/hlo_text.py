@@ -364,6 +364,12 @@ def group_size(instruction: Instruction, num_devices: int) -> int:
     instruction: a collective.
     num_devices: of the program; all of them if the text names no groups.
   """
+  # From jax 0.11 on by axes: mesh['data'=4,'model'=2] {'data'}.
+  mesh = re.search(r"replica_groups=mesh\[(.*?)\] \{(.*?)\}", instruction.rest)
+  if mesh:
+    sizes = dict(re.findall(r"'(\w+)'=(\d+)", mesh[1]))
+    axes = re.findall(r"'(\w+)'", mesh[2])
+    return math.prod(int(sizes[axis]) for axis in axes)
   groups = re.search(
     r"replica_groups=(?:\{\{(?P<first>[\d,]*)\}|\[\d+,(?P<size>\d+)\])",
     instruction.rest,

@@ -85,6 +85,22 @@ def test_a_tpu_program_is_read():
   assert hlo_text.group_size(summed.instruction, 16) == 2
 
 
+def test_groups_that_are_told_by_axes():
+  program = hlo_text.parse_program(TPU)
+  made = next(
+    execution.instruction
+    for execution in hlo_text.executions(program)
+    if execution.instruction.opcode == "all-to-all"
+  )
+  groups = "replica_groups=mesh['data'=4,'model'=2] "
+  for axes, size in (
+    ("{'data'}", 4),
+    ("{'model'}", 2),
+    ("{'data','model'}", 8),
+  ):
+    assert hlo_text.group_size(made._replace(rest=groups + axes), 16) == size
+
+
 def test_arguments_of_a_tpu_program():
   ids, table, slot = hlo_text.parameters(hlo_text.parse_program(TPU))
   # One tile of 1,024 numbers; 16 columns fill 128 lanes; 1,000 rows fill 1,024.
