@@ -51,7 +51,7 @@ def plan_tables(experiment: Settings, *places: Any) -> Plan:
     *places: data_dir and cache_dir, as of `open_layout`.
   """
   mesh = experiment.mesh
-  layout = _with_memory(open_layout(experiment, *places), device_memory())
+  layout = open_layout(experiment, *places).with_memory(device_memory())
   return layout.plan({"data": mesh.num_data(), "model": mesh.model})
 
 
@@ -96,12 +96,4 @@ def _on_slice(
   config = dataclasses.replace(experiment.mesh, data=mesh.shape["data"])
   changed: Any = dataclasses.replace(experiment, mesh=config)  # pyright: ignore
   memory = topology.generation.memory_bytes
-  return _with_memory(open_layout(changed, *places), memory)
-
-
-def _with_memory(layout: Layout, memory_bytes: int) -> Layout:
-  """The layout, where a device has so much memory unless the config says."""
-  config = layout.config
-  if not config.memory_bytes:
-    config = dataclasses.replace(config, memory_bytes=memory_bytes)
-  return dataclasses.replace(layout, config=config)
+  return open_layout(changed, *places).with_memory(memory)

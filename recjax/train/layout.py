@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
@@ -23,8 +24,13 @@ from recjax.embeddings.plans import Plan
 from recjax.embeddings.sharding import ShardedCollection
 from recjax.errors import ConfigError
 from recjax.tasks.task import Task
-from recjax.train.state import TrainState, init_state, state_shardings
-from recjax.train.step import make_step
+from recjax.train.state import (
+  TrainState,
+  init_state,
+  path_name,
+  state_shardings,
+)
+from recjax.train.step import make_step, on_one_device
 from recjax.types import Batch
 
 
@@ -63,8 +69,17 @@ class Layout:
       part = jax.tree.map(lambda x: x[0], micro)
       return self.task.examples(part, constants, key)
 
-    batch = self.batches.host_batch(0)
-    return jax.jit(make)(batch, self.constants, self.key)
+    return jax.jit(make)(self._first_batch, self.constants, self.key)
+
+  @functools.cached_property
+  def _first_batch(self) -> dict[str, np.ndarray]:
+    return self.batches.host_batch(0)
+
+  def with_memory(self, memory_bytes: int) -> "Layout":
+    """The same, where a device has so much memory unless the config says."""
+    memory = self.config.memory_bytes or memory_bytes
+    config = dataclasses.replace(self.config, memory_bytes=memory)
+    return dataclasses.replace(self, config=config)
 
   def plan(self, mesh_shape: Mapping[str, int]) -> Plan:
     """Chooses how each sparse array is cut; no device is needed.
@@ -137,7 +152,7 @@ class Layout:
     everywhere = lambda tree: jax.tree.map(lambda x: shape(x, replicated), tree)
     batch = {
       name: shape(x, over_data if x.ndim else replicated)
-      for name, x in self.batches.host_batch(0).items()
+      for name, x in self._first_batch.items()
     }
     step = make_step(self.task, self.optimizer, mesh, sparse)
     return jax.jit(
@@ -148,12 +163,6 @@ class Layout:
       everywhere(self.constants),
       everywhere(self.key),
     )
-
-
-def on_one_device(task: Task, mesh: Mesh) -> ShardedCollection:
-  """The sparse tables of a task, if it has any, on a mesh of one device."""
-  strategies = dict.fromkeys(task.sparse.arrays, "row_wise")
-  return ShardedCollection(task.sparse, strategies, mesh)
 
 
 def check_divides(batches: Batches, data_shards: int) -> None:
@@ -193,8 +202,7 @@ def other_bytes(shapes: TrainState, mesh_shape: Mapping[str, int]) -> int:
     (shapes.variables, 1),
   ):
     for path, leaf in jax.tree.leaves_with_path(tree):
-      name = jax.tree_util.keystr(path, simple=True, separator="/")
-      is_table = "tables/" in name and leaf.ndim == 2
+      is_table = "tables/" in path_name(path) and leaf.ndim == 2
       shards = mesh_shape["model"] if is_table else 1
       size = math.prod(leaf.shape) * leaf.dtype.itemsize
       total += copies * size // shards

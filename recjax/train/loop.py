@@ -172,15 +172,14 @@ def fit(
   check_divides(batches, mesh.shape["data"])
   init_key, base_key = jax.random.split(jax.random.key(seed))
   transformation = optimizer.build(jax.eval_shape(task.init, init_key)[0])
-  plan = dataclasses.replace(
-    mesh_config.plan,
-    memory_bytes=mesh_config.plan.memory_bytes or device_memory(),
+  layout = Layout(
+    task, transformation, batches, constants, mesh_config.plan, init_key
+  ).with_memory(device_memory())
+  sparse = layout.place(
+    mesh, functools.partial(_write_plan, pathlib.Path(workdir))
   )
-  sparse = Layout(
-    task, transformation, batches, constants, plan, init_key
-  ).place(mesh, functools.partial(_write_plan, pathlib.Path(workdir)))
   init = functools.partial(init_state, task, transformation, sparse=sparse)
-  shapes = jax.eval_shape(init, init_key)
+  shapes = layout.shapes
   shardings = state_shardings(shapes, mesh, sparse=sparse)
   step = make_step(task, transformation, mesh, sparse)
   num_steps = config.num_epochs * batches.steps_per_epoch

@@ -46,9 +46,7 @@ def make_step(
     "gradient_norms", one of each leaf of the parameters and after them one
     of each sparse array, there over lookups and not yet over rows.
   """
-  if sparse is None:
-    strategies = dict.fromkeys(task.sparse.arrays, "row_wise")
-    sparse = ShardedCollection(task.sparse, strategies, mesh)
+  sparse = sparse or on_one_device(task, mesh)
   summed_gradients = _make_summed_gradients(task, sparse)
 
   def step(state: TrainState, batch: Batch, constants, base_key):
@@ -81,6 +79,12 @@ def make_step(
     return new_state, {"loss": total * scale, "gradient_norms": norms}
 
   return step
+
+
+def on_one_device(task: Task, mesh: Mesh) -> ShardedCollection:
+  """The sparse tables of a task, if it has any, on a mesh of one device."""
+  strategies = dict.fromkeys(task.sparse.arrays, "row_wise")
+  return ShardedCollection(task.sparse, strategies, mesh)
 
 
 def _make_summed_gradients(task: Task, sparse: ShardedCollection):
