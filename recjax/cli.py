@@ -1,17 +1,9 @@
-"""The command line: recjax train | evaluate | report | data | plan.
+"""The command line: `COMMANDS` by name.
 
-  recjax train --gin_file=runs/sasrec_ml1m.gin --workdir=DIR --data_dir=DIR
-  recjax evaluate --workdir=DIR --data_dir=DIR
-  recjax report DIR...
-  recjax data NAME --data_dir=DIR
-  recjax plan --gin_file=runs/dlrm_frappe.gin --topology=v5e:4x4
-
-Any setting of gin is changed with --gin.NAME=VALUE, where NAME is a macro
-such as SEED or a parameter such as Experiment.batch_size. `recjax COMMAND
---help` lists the flags of a command.
+Those about an index of items stand in `recjax.index_commands`, the flags that
+commands share in `recjax.command_flags`.
 """
 
-import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -22,15 +14,24 @@ from absl import flags, logging
 from rich import console
 
 from recjax import (
+  command_flags,
   errors,
-  experiment,
   files,
   gin_config,
+  index_commands,
   launch,
-  pairs_experiment,
   planning,
   ranking_experiment,
+  roots,
   workbench,
+)
+from recjax.command_flags import (
+  data_flags,
+  gin_flags,
+  parse,
+  process_flags,
+  required,
+  workdir_flag,
 )
 from recjax.data import data_plots, describe, example_plots, first_rows
 from recjax.data.describe_examples import describe_examples
@@ -38,90 +39,6 @@ from recjax.data.prepare import prepare, prepare_examples
 from recjax.runs import report, results_tables
 from recjax.runs.record import RunRecord
 from recjax.train import ahead, topologies
-
-GIN_PREFIX = "--gin."
-ROOTS = (
-  experiment.Experiment,
-  pairs_experiment.PairsExperiment,
-  ranking_experiment.RankingExperiment,
-)
-"""What a gin file may be about."""
-
-
-def _data_flags(values: flags.FlagValues) -> None:
-  flags.DEFINE_string(
-    "data_dir",
-    os.environ.get("RECJAX_DATA_DIR", "."),
-    "The folder of raw data sets; $RECJAX_DATA_DIR by default.",
-    flag_values=values,
-  )
-  flags.DEFINE_string(
-    "cache_dir",
-    None,
-    "Where prepared data lie; $RECJAX_CACHE_DIR or ~/.cache/recjax by default.",
-    flag_values=values,
-  )
-
-
-def _gin_flags(values: flags.FlagValues) -> None:
-  flags.DEFINE_multi_string(
-    "gin_file",
-    [],
-    "A gin file, as a path or within gin/; may be repeated, the last wins.",
-    flag_values=values,
-  )
-
-
-def _workdir_flag(values: flags.FlagValues) -> None:
-  flags.DEFINE_string(
-    "workdir", None, "The folder of the run record.", flag_values=values
-  )
-
-
-def _process_flags(values: flags.FlagValues) -> None:
-  flags.DEFINE_string(
-    "coordinator",
-    None,
-    "host:port of the first of several processes that train together.",
-    flag_values=values,
-  )
-  for name, help_text in (
-    ("num_processes", "How many processes train together."),
-    ("process_id", "Which of them this is, from 0."),
-    ("num_cpu_devices", "Pretend that the CPU is so many devices."),
-  ):
-    flags.DEFINE_integer(name, None, help_text, flag_values=values)
-
-
-def _parse(
-  command: str, arguments: Sequence[str], *definitions
-) -> tuple[dict[str, Any], list[str], list[str]]:
-  """Splits arguments into flags, positional arguments and gin bindings."""
-  values = flags.FlagValues()
-  flags.DEFINE_boolean("help", False, "Shows this.", flag_values=values)
-  for define in definitions:
-    define(values)
-  bindings = [
-    a.removeprefix(GIN_PREFIX) for a in arguments if a.startswith(GIN_PREFIX)
-  ]
-  rest = [a for a in arguments if not a.startswith(GIN_PREFIX)]
-  try:
-    positional = values([f"recjax {command}", *rest])[1:]
-  except flags.Error as error:
-    raise errors.ConfigError(
-      f"recjax {command}: {error} See `recjax {command} --help`."
-    ) from error
-  if values["help"].value:
-    print(f"{__doc__}\nFlags of {command}:\n{values.get_help()}")
-    raise SystemExit(0)
-  return values.flag_values_dict(), positional, bindings
-
-
-def _required(values: dict[str, Any], name: str, command: str) -> str:
-  value = values[name]
-  if not value:
-    raise errors.ConfigError(f"recjax {command} needs --{name}.")
-  return value
 
 
 def _start_processes(values: dict[str, Any]) -> None:
@@ -146,17 +63,17 @@ def _summary(metrics: dict[str, float], intervals: dict, protocol: str) -> str:
 
 def train(arguments: Sequence[str]) -> None:
   """Trains what a gin file names, or goes on with it."""
-  values, _, bindings = _parse(
-    "train", arguments, _gin_flags, _workdir_flag, _data_flags, _process_flags
+  values, _, bindings = parse(
+    "train", arguments, gin_flags, workdir_flag, data_flags, process_flags
   )
-  workdir = _required(values, "workdir", "train")
+  workdir = required(values, "workdir", "train")
   if not values["gin_file"]:
     raise errors.ConfigError(
       "recjax train needs --gin_file, such as runs/sasrec_planted.gin."
     )
   _start_processes(values)
   config = gin_config.parse(values["gin_file"], bindings)
-  settings = gin_config.construct(gin_config.named_root(ROOTS))
+  settings = roots.construct_root()
   operative = gin_config.operative_text()
   config_hash = gin_config.config_hash(operative)
   record = RunRecord(workdir)
@@ -176,7 +93,7 @@ def train(arguments: Sequence[str]) -> None:
       operative,
       without=[
         f"{root.__name__}.{field}"
-        for root in ROOTS
+        for root in roots.ROOTS
         for field in ("seed", "name")
       ],
     ),
@@ -196,13 +113,11 @@ def _result_line(result: dict) -> str:
 
 def evaluate(arguments: Sequence[str]) -> None:
   """Judges the best parameters of a workdir, maybe under another protocol."""
-  values, _, bindings = _parse(
-    "evaluate", arguments, _gin_flags, _workdir_flag, _data_flags
+  values, _, bindings = parse(
+    "evaluate", arguments, gin_flags, workdir_flag, data_flags
   )
-  workdir = pathlib.Path(_required(values, "workdir", "evaluate"))
-  RunRecord(workdir).read_config_hash()  # Says so if there is no run.
-  gin_config.parse([workdir / "config.gin", *values["gin_file"]], bindings)
-  settings = gin_config.construct(gin_config.named_root(ROOTS))
+  workdir = required(values, "workdir", "evaluate")
+  settings = roots.experiment_of(workdir, values["gin_file"], bindings)
   tested = launch.evaluate(
     settings, workdir, values["data_dir"], values["cache_dir"]
   )
@@ -225,7 +140,7 @@ def make_report(arguments: Sequence[str]) -> None:
     ):
       flags.DEFINE_string(name, default, help_text, flag_values=values)
 
-  values, workdirs, _ = _parse("report", arguments, define)
+  values, workdirs, _ = parse("report", arguments, define)
   if not workdirs:
     raise errors.ConfigError("recjax report needs one or more workdirs.")
   report.print_report(workdirs)
@@ -261,8 +176,8 @@ def describe_data(arguments: Sequence[str]) -> None:
     help_text = "Describes the first so many rows of labelled examples alone."
     flags.DEFINE_integer("rows", None, help_text, flag_values=values)
 
-  values, names, bindings = _parse(
-    "data", arguments, _gin_flags, _data_flags, define
+  values, names, bindings = parse(
+    "data", arguments, gin_flags, data_flags, define
   )
   gin_files = [f"datasets/{name}.gin" for name in names]
   gin_files += values["gin_file"]
@@ -271,7 +186,7 @@ def describe_data(arguments: Sequence[str]) -> None:
       "recjax data needs the NAME of a file in gin/datasets, or --gin_file."
     )
   gin_config.parse(gin_files, bindings)
-  settings = gin_config.construct(gin_config.named_root(ROOTS))
+  settings = roots.construct_root()
   if isinstance(settings, ranking_experiment.RankingExperiment):
     _describe_examples(settings.source, values)
   elif values["rows"] is not None:
@@ -328,9 +243,7 @@ def plan(arguments: Sequence[str]) -> None:
       "out", None, "A JSON file of what was found.", flag_values=values
     )
 
-  values, _, bindings = _parse(
-    "plan", arguments, _gin_flags, _data_flags, define
-  )
+  values, _, bindings = parse("plan", arguments, gin_flags, data_flags, define)
   if not values["gin_file"]:
     raise errors.ConfigError("recjax plan needs --gin_file.")
   names = values["topology"]
@@ -347,7 +260,7 @@ def plan(arguments: Sequence[str]) -> None:
     return
   try:
     gin_config.parse(values["gin_file"], bindings)
-    settings = gin_config.construct(gin_config.named_root(ROOTS))
+    settings = roots.construct_root()
     places = values["data_dir"], values["cache_dir"]
     if names:
       planning.compile_ahead(settings, names, *places)
@@ -369,6 +282,9 @@ COMMANDS = {
   "evaluate": evaluate,
   "report": make_report,
   "data": describe_data,
+  "index": index_commands.index,
+  "query": index_commands.query,
+  "export": index_commands.export,
 }
 
 
@@ -377,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   arguments = list(sys.argv[1:] if arguments is None else arguments)
   logging.set_verbosity(logging.WARNING)
   if not arguments or arguments[0] in ("-h", "--help", "help"):
-    print(__doc__)
+    print(command_flags.USAGE)
     return 0
   command = arguments[0]
   try:

@@ -27,6 +27,7 @@ from recjax.train.checkpoint import Checkpoints
 from recjax.train.loop import FitResult, TrainConfig, fit
 from recjax.train.mesh import MeshConfig
 from recjax.train.optimizer import Optimizer
+from recjax.train.refreshed import Refresher
 from recjax.train.state import init_state
 from recjax.types import Params
 
@@ -56,6 +57,11 @@ class Bench(Protocol):
   task: Any
   protocol: Any
   judges_on_mesh: bool
+
+  @property
+  def refresher(self) -> Refresher | None:
+    """Makes some of `constants` anew while training; None where none are."""
+    ...
 
   @property
   def batches(self) -> Batches:
@@ -160,6 +166,7 @@ def train(
     workdir=record.workdir,
     validate=bench.validate,
     judge_on_mesh=bench.judges_on_mesh,
+    refresher=bench.refresher,
     log=lambda step, scalars: record.log(step, **scalars) if writes else None,
     on_resume=record.truncate_after if writes else lambda step: None,
   )

@@ -140,6 +140,7 @@ class PairsBench:
   """
 
   judges_on_mesh = False
+  refresher = None
 
   interactions: Interactions
   split: Split

@@ -45,6 +45,7 @@ class RankingBench:
   """
 
   judges_on_mesh = True
+  refresher = None
 
   data_name: str
   parts: ExampleParts

@@ -47,6 +47,7 @@ class Workbench:
   """
 
   judges_on_mesh = False
+  refresher = None
 
   interactions: Interactions
   split: Split

@@ -10,41 +10,50 @@ from recjax.data.ragged import Ragged
 from recjax.data.split import Split
 from recjax.errors import DataError, check_choice
 
+PER = ("user", "event")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EvalSet:
-  """Users with at least one target, and what may be known of them.
+  """Queries with at least one target, and what may be known of their users.
 
   Attributes:
-    user_id: the users, in increasing order.
+    user_id: the user of each query, in increasing order; a user may have
+      several queries.
     history: the items a model may see, in time order: training items for
       validation, training and validation items for test, and the context
       rows of the split that precede the user's first target.
-    targets: the items to be found, one or more a user.
+    targets: the items to be found, one or more a query.
     train_items: the user's training items alone; some protocols exclude
       these, and not the whole history, from the candidates.
+    rows: the row in Interactions of the first target of each query, where
+      the context of the request stands; empty where nobody told.
   """
 
-  user_id: Int[np.ndarray, " user"]
+  user_id: Int[np.ndarray, " query"]
   history: Ragged
   targets: Ragged
   train_items: Ragged
+  rows: Int[np.ndarray, " _"] = dataclasses.field(
+    default_factory=lambda: np.zeros(0, np.int64)
+  )
 
   def __len__(self) -> int:
     return len(self.user_id)
 
   def take(self, rows: Int[np.ndarray, " taken"]) -> "EvalSet":
-    """The users at the positions `rows`."""
+    """The queries at the positions `rows`."""
     return EvalSet(
       self.user_id[rows],
       self.history.take(rows),
       self.targets.take(rows),
       self.train_items.take(rows),
+      self.rows[rows] if len(self.rows) else self.rows,
     )
 
 
 def make_eval_set(
-  interactions: Interactions, split: Split, part: str
+  interactions: Interactions, split: Split, part: str, per: str = "user"
 ) -> EvalSet:
   """Gathers histories and targets of the validation or the test part.
 
@@ -52,15 +61,19 @@ def make_eval_set(
     interactions: the data.
     split: its split.
     part: "validation" or "test".
+    per: "user" makes one query of each user, with all of the user's targets;
+      "event" one query of each target row, with that target alone. What a
+      model may see is the same.
 
   Returns:
-    The users that have a target in that part.
+    The queries of the users that have a target in that part.
 
   Raises:
-    ConfigError: `part` is neither.
+    ConfigError: `part` or `per` is unknown.
     DataError: the part is empty.
   """
   check_choice("part", part, ("validation", "test"))
+  check_choice("per", per, PER)
   target_rows = getattr(split, part)
   if not len(target_rows):
     raise DataError(
@@ -72,12 +85,20 @@ def make_eval_set(
   if part == "test":
     known.append(split.validation)
   by_user = lambda rows: _group(interactions, np.sort(rows))
-  users = np.unique(interactions.user_id[target_rows])
+  rows = np.sort(target_rows)
+  users = interactions.user_id[rows]
+  if per == "event":
+    targets = Ragged(interactions.item_id[rows], np.arange(len(rows) + 1))
+  else:
+    users, first = np.unique(users, return_index=True)
+    targets = by_user(rows).take(users)
+    rows = rows[first]
   return EvalSet(
     users,
     by_user(np.concatenate(known)).take(users),
-    by_user(target_rows).take(users),
+    targets,
     by_user(split.train).take(users),
+    rows,
   )
 
 

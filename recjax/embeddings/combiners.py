@@ -7,12 +7,12 @@ COMBINERS = ("none", "sum", "mean", "sqrtn")
 
 
 def combine(
-  rows: Float[Array, "batch len dim"],
-  where: Bool[Array, "batch len"],
-  weights: Float[Array, "batch len"] | None,
+  rows: Float[Array, "*batch len dim"],
+  where: Bool[Array, "*batch len"],
+  weights: Float[Array, "*batch len"] | None,
   *,
   combiner: str,
-) -> Float[Array, "batch dim"]:
+) -> Float[Array, "*batch dim"]:
   """One embedding out of a list: sum, mean or sqrtn; 0 of an empty list.
 
   sum = sum_l w_l e_l;  mean = sum / sum_l w_l;  sqrtn = sum / sqrt(sum w_l^2)
@@ -26,18 +26,18 @@ def combine(
   Returns:
     The combined rows.
   """
-  weights = jnp.ones(rows.shape[:2]) if weights is None else weights
+  weights = jnp.ones(rows.shape[:-1]) if weights is None else weights
   weights = jnp.where(where, weights, 0.0)
   # Masked first: what stands at padding must not matter, not even NaN.
   rows = jnp.where(where[..., None], rows, 0.0)
-  total = jnp.einsum("bl,bld->bd", weights, rows)
+  total = jnp.einsum("...l,...ld->...d", weights, rows)
   if combiner == "sum":
     return total
   if combiner == "mean":
-    size = jnp.sum(weights, axis=1)
+    size = jnp.sum(weights, axis=-1)
   else:
-    square = jnp.sum(jnp.square(weights), axis=1)
+    square = jnp.sum(jnp.square(weights), axis=-1)
     # The root has no finite slope at 0.
     size = jnp.sqrt(jnp.where(square > 0, square, 1.0)) * (square > 0)
   scale = jnp.where(size != 0, 1.0 / jnp.where(size != 0, size, 1.0), 0.0)
-  return total * scale[:, None]
+  return total * scale[..., None]

@@ -16,19 +16,33 @@ from recjax.data.ragged import Ragged
 from recjax.errors import ConfigError, DataError, check_choice, check_range
 
 EXCLUDES = ("none", "train", "history", "history_and_targets")
+AMONG = ("all", "unseen")
 
 
 @dataclasses.dataclass(frozen=True)
 class AllItems:
-  """Every item of the catalogue; the protocol says which seen ones are out."""
+  """Every item of the catalogue; the protocol says which seen ones are out.
+
+  Attributes:
+    among: "all", or "unseen": only the items without a training event, so
+      that a new item competes with new items and chance is known.
+  """
+
+  among: str = "all"
+
+  def __post_init__(self) -> None:
+    check_choice("AllItems.among", self.among, AMONG)
 
   def to_dict(self) -> dict[str, object]:
-    """The fields that define numbers."""
-    return {"kind": "all_items"}
+    """The fields that define numbers; `among` only where it is not "all"."""
+    fields: dict[str, object] = {"kind": "all_items"}
+    return fields if self.among == "all" else fields | {"among": self.among}
 
   def describe(self) -> str:
     """A few words for tables."""
-    return "full catalogue"
+    if self.among == "all":
+      return "full catalogue"
+    return "all items without a training event"
 
 
 @dataclasses.dataclass(frozen=True)

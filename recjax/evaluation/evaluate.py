@@ -4,16 +4,18 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Num
+from jaxtyping import Array, Float, Int, Num
 
 from recjax.data.eval_set import EvalSet
 from recjax.data.ragged import Ragged
 from recjax.errors import DataError
 from recjax.evaluation.candidates import AllItems
+from recjax.evaluation.item_blocks import count_candidates
+from recjax.evaluation.judging import TargetValues, judge, target_values
 from recjax.evaluation.protocol import Protocol
 from recjax.evaluation.ranking import (
   Queries,
@@ -21,10 +23,8 @@ from recjax.evaluation.ranking import (
   rank_among_candidates,
   rank_in_catalogue,
 )
+from recjax.evaluation.resampling import user_intervals
 from recjax.evaluation.sampling import draw_candidates, unique_rows
-from recjax.evaluation.significance import bootstrap_intervals
-from recjax.metrics import ranking as metrics
-from recjax.metrics.ranks import Ranks
 from recjax.progress import track
 from recjax.retrieval.scorers import PopularityScorer, Scorer
 
@@ -33,26 +33,47 @@ from recjax.retrieval.scorers import PopularityScorer, Scorer
 class EvalResult:
   """What an evaluation found; keys are such as "ndcg@10" and "mrr".
 
+  Where the protocol is "per" event, a query is an event and not a user.
+
   Attributes:
-    metrics: means over users.
-    intervals: 95% bootstrap intervals of the means; empty if not asked for.
-    per_user: the values of each user.
-    user_id: those users.
+    metrics: means over queries.
+    intervals: 95% bootstrap intervals of the means, over users; empty if not
+      asked for.
+    per_user: the values of each query.
+    user_id: the users of these; repeated where a user has several queries.
     floor: what ranking by popularity reaches under the same protocol, with
       the same candidates; empty if not asked for.
     num_users: how many users were judged.
     wall_secs: how long ranking and metrics of the scorer took.
     protocol: what was asked.
+    num_candidates: of each query, the targets among them.
+    num_targets: of each query.
+    targets: values of each target, if asked for.
   """
 
   metrics: dict[str, float]
   intervals: dict[str, tuple[float, float]]
-  per_user: dict[str, Float[np.ndarray, " user"]]
-  user_id: Int[np.ndarray, " user"]
+  per_user: dict[str, Float[np.ndarray, " query"]]
+  user_id: Int[np.ndarray, " query"]
   floor: dict[str, float]
   num_users: int
   wall_secs: float
   protocol: Protocol
+  num_candidates: Int[np.ndarray, " _"] = dataclasses.field(
+    default_factory=lambda: np.zeros(0, np.int64)
+  )
+  num_targets: Int[np.ndarray, " _"] = dataclasses.field(
+    default_factory=lambda: np.zeros(0, np.int64)
+  )
+  targets: TargetValues | None = None
+
+
+class _Ranking(NamedTuple):
+  """How targets are ranked, and among how many."""
+
+  rank: Callable[..., list[RankedTargets]]
+  targets: Ragged
+  num_candidates: Int[np.ndarray, " query"]
 
 
 def evaluate(
@@ -69,14 +90,15 @@ def evaluate(
   intervals: bool = True,
   floor: bool = True,
   progress: bool = True,
+  per_target: bool = False,
 ) -> EvalResult:
   """Judges a scorer on the targets of the users under a protocol.
 
   Args:
     scorer: what ranks; goes through `jax.jit` as an argument.
-    queries: one a user of `eval_set`, in its order; or a function from
+    queries: one a query of `eval_set`, in its order; or a function from
       positions to queries, asked for blocks of few different lengths.
-    eval_set: users, histories and targets.
+    eval_set: users, histories and targets; made with `per` of the protocol.
     protocol: how to judge.
     num_items: the size of the catalogue; ids run from 1 to it.
     popularity: training counts by item id.
@@ -86,6 +108,7 @@ def evaluate(
     intervals: whether to compute bootstrap intervals.
     floor: whether to judge ranking by popularity, too.
     progress: whether a bar may show up.
+    per_target: whether to keep the values of each target, for slices by item.
 
   Returns:
     The numbers.
@@ -95,25 +118,44 @@ def evaluate(
   """
   start = time.perf_counter()
   _check(eval_set, num_items, popularity)
+  _check_per(eval_set, protocol.per)
   chosen = _choose_users(len(eval_set), protocol)
   users = eval_set.take(chosen)
-  counts = popularity
-  if getattr(protocol.candidates, "counts_from", "") == "all":
-    counts = all_popularity
-  rank = _make_rank(users, protocol, num_items, counts, user_block, item_block)
-  if progress:
-    rank = functools.partial(rank, watch=_watch)
-  per_user = _judge(rank(scorer, _make_ask(queries, chosen)), users, protocol)
-  wall_secs = time.perf_counter() - start
+  counts = (popularity, all_popularity)
+  watch = _watch if progress else lambda blocks: blocks
+  options = {"user_block": user_block, "item_block": item_block, "watch": watch}
+  ranking = _make_ranking(users, protocol, num_items, counts, options)
+  groups = ranking.rank(scorer, _make_ask(queries, chosen))
+  result = _result(groups, users, ranking, protocol)
+  more: dict[str, Any] = {"wall_secs": time.perf_counter() - start}
+  if intervals:
+    more["intervals"] = _intervals(result)
+  if floor:
+    more["floor"] = _floor(ranking.rank, popularity, users, protocol)
+  if per_target:
+    more["targets"] = target_values(groups, ranking.targets, protocol)
+  return dataclasses.replace(result, **more)
+
+
+def _result(
+  groups: list[RankedTargets],
+  users: EvalSet,
+  ranking: _Ranking,
+  protocol: Protocol,
+) -> EvalResult:
+  """What every evaluation finds."""
+  per_user = judge(groups, users, protocol)
   return EvalResult(
     metrics=_means(per_user),
-    intervals=_intervals(per_user) if intervals else {},
+    intervals={},
     per_user=per_user,
     user_id=users.user_id,
-    floor=_floor(rank, popularity, users, protocol) if floor else {},
-    num_users=len(users),
-    wall_secs=wall_secs,
+    floor={},
+    num_users=len(np.unique(users.user_id)),
+    wall_secs=0.0,
     protocol=protocol,
+    num_candidates=ranking.num_candidates,
+    num_targets=ranking.targets.lengths,
   )
 
 
@@ -125,14 +167,12 @@ def _floor(
 ) -> dict[str, float]:
   popular = PopularityScorer(jnp.asarray(popularity, jnp.float32))
   nobody = lambda rows: jnp.zeros((len(rows), 1))
-  return _means(_judge(rank(popular, nobody), users, protocol))
+  return _means(judge(rank(popular, nobody), users, protocol))
 
 
-def _intervals(
-  per_user: dict[str, Float[np.ndarray, " user"]],
-) -> dict[str, tuple[float, float]]:
-  table = np.stack(list(per_user.values()))
-  return dict(zip(per_user, bootstrap_intervals(table)))
+def _intervals(result: EvalResult) -> dict[str, tuple[float, float]]:
+  table = np.stack(list(result.per_user.values()))
+  return dict(zip(result.per_user, user_intervals(table, result.user_id)))
 
 
 def _watch(blocks: list) -> Iterable:
@@ -140,36 +180,62 @@ def _watch(blocks: list) -> Iterable:
 
 
 def _means(
-  per_user: dict[str, Float[np.ndarray, " user"]],
+  per_user: dict[str, Float[np.ndarray, " query"]],
 ) -> dict[str, float]:
   return {k: float(v.mean(dtype=np.float64)) for k, v in per_user.items()}
 
 
-def _make_rank(
+def _make_ranking(
   users: EvalSet,
   protocol: Protocol,
   num_items: int,
-  counts: Num[np.ndarray, " vocab"] | None,
-  user_block: int,
-  item_block: int,
-) -> Callable[..., list[RankedTargets]]:
-  """A function of scorer and queries; it draws candidates once, for all."""
+  counts: tuple[Num[np.ndarray, " vocab"], Num[np.ndarray, " vocab"] | None],
+  blocks: dict[str, Any],
+) -> _Ranking:
+  """Draws candidates once, for all scorers; `counts` of training and of all."""
   targets = unique_rows((users.targets,), len(users), num_items)
-  if isinstance(protocol.candidates, AllItems):
-    return functools.partial(
-      rank_in_catalogue,
-      targets=targets,
-      seen=_seen(users, protocol.exclude_seen, num_items),
-      num_items=num_items,
-      user_block=user_block,
-      item_block=item_block,
+  spec = protocol.candidates
+  if isinstance(spec, AllItems):
+    options = {
+      "seen": _seen(users, protocol.exclude_seen, num_items),
+      "num_items": num_items,
+      "among": _among(spec, counts[0]),
+    }
+    return _Ranking(
+      functools.partial(
+        rank_in_catalogue, targets=targets, **options, **blocks
+      ),
+      targets,
+      count_candidates(targets, **options),
     )
-  return functools.partial(
-    rank_among_candidates,
-    targets=targets,
-    candidates=draw_candidates(protocol.candidates, users, num_items, counts),
-    user_block=user_block,
+  drawn = draw_candidates(
+    spec,
+    users,
+    num_items,
+    counts[getattr(spec, "counts_from", "train") == "all"],
   )
+  few = {key: blocks[key] for key in ("user_block", "watch")}
+  return _Ranking(
+    functools.partial(
+      rank_among_candidates, targets=targets, candidates=drawn, **few
+    ),
+    targets,
+    targets.lengths + np.count_nonzero(drawn, axis=1),
+  )
+
+
+def _among(
+  spec: AllItems, popularity: Num[np.ndarray, " vocab"]
+) -> Int[np.ndarray, " cand"] | None:
+  if spec.among == "all":
+    return None
+  unseen = np.flatnonzero(np.asarray(popularity[1:]) == 0) + 1
+  if not len(unseen):
+    raise DataError(
+      "candidates are the items without a training event, and there are none;"
+      " hold items out with ColdItems, or rank AllItems(among='all')."
+    )
+  return unseen
 
 
 def _check(
@@ -199,6 +265,26 @@ def _check(
     )
 
 
+def _check_per(eval_set: EvalSet, per: str) -> None:
+  """An evaluation set made for the other kind of query would be mislabelled."""
+  if per == "event":
+    several = eval_set.targets.lengths > 1
+    if several.any():
+      raise DataError(
+        f"user {eval_set.user_id[np.argmax(several)]} has a query with several"
+        " targets, but the protocol has one query an event; make the"
+        " evaluation set with per='event'."
+      )
+    return
+  users, times = np.unique(eval_set.user_id, return_counts=True)
+  if times.max() > 1:
+    raise DataError(
+      f"user {users[np.argmax(times > 1)]} has several queries, but the"
+      " protocol has one value a user; give it per='event', or make the"
+      " evaluation set with per='user'."
+    )
+
+
 def _choose_users(num: int, protocol: Protocol) -> Int[np.ndarray, " user"]:
   if not protocol.max_users or num <= protocol.max_users:
     return np.arange(num)
@@ -222,51 +308,3 @@ def _make_ask(
   if callable(queries):
     return lambda rows: queries(chosen[rows])
   return lambda rows: jnp.asarray(queries[chosen[rows]])
-
-
-def _judge(
-  groups: list[RankedTargets], users: EvalSet, protocol: Protocol
-) -> dict[str, Float[np.ndarray, " user"]]:
-  """The values of all users, in the order of the evaluation set."""
-  nan = np.concatenate([g.rows[g.nan] for g in groups])
-  if len(nan):
-    raise DataError(
-      f"the scores of {len(nan)} users' targets are NaN, the first of them"
-      f" user {users.user_id[nan.min()]}: the model has diverged."
-    )
-  out = {
-    key: np.zeros(len(users), np.float32) for key, _, _ in protocol.values()
-  }
-  for width in sorted({g.where.shape[1] for g in groups}):
-    same = [g for g in groups if g.where.shape[1] == width]
-    rows = np.concatenate([g.rows for g in same])
-    join = lambda *fields: np.concatenate(fields)
-    ranks = jax.tree.map(join, *(g.ranks for g in same))
-    where = np.concatenate([g.where for g in same])
-    for key, values in _metric_values(ranks, where, protocol).items():
-      out[key][rows] = values
-  return out
-
-
-@functools.partial(jax.jit, static_argnames="protocol")
-def _metric_values(
-  ranks: Ranks, where: Bool[Array, "user item"], protocol: Protocol
-) -> dict[str, Float[Array, " user"]]:
-  options = {
-    "recall": {"denominator": protocol.recall_denominator},
-    "ndcg": {"ideal": protocol.ndcg_ideal},
-  }
-  functions = {
-    "hit_rate": metrics.hit_rate_metric,
-    "recall": metrics.recall_metric,
-    "precision": metrics.precision_metric,
-    "ndcg": metrics.ndcg_metric,
-    "mrr": metrics.mrr_metric,
-    "map": metrics.map_metric,
-  }
-  return {
-    key: functions[name](
-      ranks, where, k=k, ties=protocol.ties, **options.get(name, {})
-    )
-    for key, name, k in protocol.values()
-  }

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 
+from recjax.data.eval_set import PER
 from recjax.errors import ConfigError, check_choice, check_range
 from recjax.evaluation.candidates import (
   AllItems,
@@ -49,12 +50,14 @@ class Protocol:
     ties: "expected", "optimistic" or "pessimistic".
     recall_denominator: "targets" or "min_k_targets".
     ndcg_ideal: "min_k_targets" or "retrieved".
-    max_users: users judged, a random choice of them when there are more; 0
-      for all.
+    max_users: users judged (queries, if `per` is "event"), a random choice
+      of them when there are more; 0 for all.
     user_seed: of that choice.
     selection: how the model was selected, in words.
     preprocessing: how the data were filtered, in words.
     split: the canonical name of the split.
+    per: "user" means one value a user, over all the user's targets; "event"
+      one value a target, so that a user counts as often as there are targets.
   """
 
   candidates: Candidates = AllItems()
@@ -69,6 +72,7 @@ class Protocol:
   selection: str = "best validation"
   preprocessing: str = ""
   split: str = ""
+  per: str = "user"
 
   def __post_init__(self) -> None:
     if not isinstance(self.candidates, Candidates):
@@ -83,6 +87,7 @@ class Protocol:
       "recall_denominator", self.recall_denominator, RECALL_DENOMINATORS
     )
     check_choice("ndcg_ideal", self.ndcg_ideal, NDCG_IDEALS)
+    check_choice("per", self.per, PER)
     check_range("max_users", self.max_users, 0, integer=True)
     check_range("user_seed", self.user_seed, 0, integer=True)
     for what in ("cutoffs", "metrics"):
@@ -113,7 +118,7 @@ class Protocol:
     return tuple(dict.fromkeys(out))
 
   def to_dict(self) -> dict[str, object]:
-    """All fields, as JSON knows them."""
+    """All fields, as JSON knows them; `per` only where it is "event"."""
     fields: dict[str, object] = {
       field.name: getattr(self, field.name)
       for field in dataclasses.fields(self)
@@ -121,6 +126,8 @@ class Protocol:
     fields["candidates"] = self.candidates.to_dict()
     fields["cutoffs"] = list(self.cutoffs)
     fields["metrics"] = list(self.metrics)
+    if self.per == "user":
+      del fields["per"]
     return fields
 
   def hash(self) -> str:
@@ -129,7 +136,8 @@ class Protocol:
     Cut-offs and metrics are left out, for a number's own name holds them: the
     `ndcg@10` of a table with four columns is that of one with a single column.
     So are settings without effect: `exclude_seen` among given candidates and
-    `user_seed` when all users are judged.
+    `user_seed` when all users are judged; and `per` where it is "user", which
+    all protocols were before there was a choice.
     """
     fields = self.to_dict()
     del fields["cutoffs"], fields["metrics"]
@@ -150,8 +158,10 @@ class Protocol:
       parts.append("recall over min(k, targets)")
     if self.ndcg_ideal == "retrieved":
       parts.append("NDCG over the retrieved ideal")
+    if self.per == "event":
+      parts.append("one query an event")
     if self.max_users:
-      parts.append(f"at most {self.max_users:,} users")
+      parts.append(f"at most {self.max_users:,} {self.per}s")
     parts.append(self.selection)
     return "; ".join(part for part in parts if part)
 
@@ -257,5 +267,39 @@ def ncf_protocol(path: str, **changes: object) -> Protocol:
     ties="pessimistic",
     selection="best test epoch",
     split="given files",
+  )
+  return dataclasses.replace(preset, **changes)
+
+
+def tfrs_protocol(**changes: object) -> Protocol:
+  """The protocol of TensorFlow Recommenders' tutorials, as their code has it.
+
+  Every test event is a query (`FactorizedTopK` counts examples, not users),
+  ranked among all items; items seen in training are not excluded. The
+  tutorials split 100,000 ratings of MovieLens-100K at random, 80 to 20, have
+  no validation part and take the weights of the last epoch.
+
+  Two things are not copied. Their items are titles, 18 of which stand twice
+  among the 1,682 candidates. And they compare the target's score, a sum of
+  products, with those of a matrix product, among them the target's own: where
+  the two are rounded differently, a target stands below itself, which costs
+  top-1 most.
+
+  Args:
+    **changes: fields of `Protocol` that differ.
+
+  Returns:
+    The protocol.
+
+  References:
+    TensorFlow Recommenders: retrieval.
+    https://www.tensorflow.org/recommenders/examples/basic_retrieval
+    https://github.com/tensorflow/recommenders, metrics/factorized_top_k.py
+  """
+  preset = Protocol(
+    exclude_seen="none",
+    cutoffs=(1, 5, 10, 50, 100),
+    metrics=("hit_rate",),
+    per="event",
   )
   return dataclasses.replace(preset, **changes)

@@ -20,13 +20,20 @@ from jaxtyping import Array, Bool, Int, Num
 
 from recjax.data.ragged import Ragged
 from recjax.errors import check_range
+from recjax.evaluation.item_blocks import (
+  SKIP_CHUNK,
+  Plan,
+  lay_out,
+  make_plan,
+  power_of_two,
+  without,
+)
 from recjax.metrics.ranks import Ranks, ranks_from_counts
 from recjax.retrieval.scorers import Scorer, scorer_kind
 
 Queries = Callable[[np.ndarray], Num[Array, "batch *rest"]]
 # The counts of a block share an int32: 16 bits of it each.
 _MAX_ITEM_BLOCK = 16384
-_SKIP_CHUNK = 256
 
 
 class RankedTargets(NamedTuple):
@@ -45,29 +52,12 @@ class RankedTargets(NamedTuple):
   nan: Bool[np.ndarray, " user"]
 
 
-class _Plan(NamedTuple):
-  """What one call of the kernel works on.
-
-  Attributes:
-    target_ids: blocks of the distinct targets, which come before all items.
-    position: where, in these blocks laid end to end, each target stands.
-    skips: scores that do not count, block by block: the user, the column,
-      and the target for which they do not count, -1 for all of them.
-    skip_offsets: where the skips of each block start; one more for the end.
-  """
-
-  target_ids: Int[Array, "block cand"]
-  position: Int[Array, "batch item"]
-  skips: Int[Array, "3 skip"]
-  skip_offsets: Int[Array, " block_plus_one"]
-
-
 @functools.partial(jax.jit, static_argnames="kind")
 def _count_in_blocks(
   scorer: Scorer,
   queries: Num[Array, "batch *rest"],
   where: Bool[Array, "batch item"],
-  plan: _Plan,
+  plan: Plan,
   num_items: Int[Array, ""],
   *,
   kind: tuple[type, ...],
@@ -79,8 +69,11 @@ def _count_in_blocks(
   def step(carry: tuple, index: Int[Array, ""]) -> tuple[tuple, None]:
     own, counts = carry
     counted = index >= num_first
-    ids = (index - num_first) * width + jnp.arange(1, width + 1)
-    ids = jnp.where(ids <= num_items, ids, 0)
+    if plan.among is None:
+      ids = (index - num_first) * width + jnp.arange(1, width + 1)
+      ids = jnp.where(ids <= num_items, ids, 0)
+    else:
+      ids = plan.among[jnp.maximum(index - num_first, 0)]
     first = plan.target_ids[jnp.minimum(index, num_first - 1)]
     ids = jnp.where(counted, ids, first)
     scores = jax.lax.optimization_barrier(scorer.scores(queries, ids))
@@ -101,8 +94,21 @@ def _count_in_blocks(
   )
   blocks = jnp.arange(plan.skip_offsets.shape[0] - 1)
   (own, counts), _ = jax.lax.scan(step, start, blocks)
+  if plan.outside is not None:
+    counts = counts + _count_outside(own, plan.outside)
   ranks = ranks_from_counts(counts[0], counts[1], own, where)
   return ranks, jnp.any(jnp.isnan(own) & where, -1)
+
+
+def _count_outside(
+  own: Num[Array, "batch item"], outside: Bool[Array, "batch item"]
+) -> Int[Array, "2 batch item"]:
+  """Targets that no block held, above each target and equal to it."""
+  mine, other = own[:, :, None], own[:, None, :]
+  itself = jnp.eye(own.shape[1], dtype=bool)[None]
+  valid = outside[:, None, :] & ~itself
+  count = lambda mask: jnp.sum(mask & valid, -1, dtype=jnp.int32)
+  return jnp.stack([count(other > mine), count(other == mine)])
 
 
 def _compare(
@@ -119,7 +125,7 @@ def _count(
   scores: Num[Array, "batch cand"],
   own: Num[Array, "batch item"],
   ids: Int[Array, " cand"],
-  plan: _Plan,
+  plan: Plan,
   index: Int[Array, ""],
 ) -> Int[Array, "batch item"]:
   """`_compare` summed over the items of a block that count."""
@@ -139,17 +145,17 @@ def _without_skips(
   packed: Int[Array, "batch item"],
   scores: Num[Array, "batch cand"],
   own: Num[Array, "batch item"],
-  plan: _Plan,
+  plan: Plan,
   index: Int[Array, ""],
 ) -> Int[Array, "batch item"]:
   """Takes the counts of skipped scores back, a chunk of them at a time."""
   begin, end = plan.skip_offsets[index], plan.skip_offsets[index + 1]
-  lane = jnp.arange(_SKIP_CHUNK)
+  lane = jnp.arange(SKIP_CHUNK)
 
   def chunk(number: Int[Array, ""], packed: Array) -> Array:
-    start = begin + number * _SKIP_CHUNK
+    start = begin + number * SKIP_CHUNK
     rows, columns, slots = jax.lax.dynamic_slice(
-      plan.skips, (0, start), (3, _SKIP_CHUNK)
+      plan.skips, (0, start), (3, SKIP_CHUNK)
     )
     skip = _compare(scores[rows, columns][:, None], own[rows])
     every = jnp.arange(packed.shape[1])[None, :]
@@ -157,7 +163,7 @@ def _without_skips(
     skip = jnp.where(mine & (start + lane < end)[:, None], skip, 0)
     return packed.at[rows].add(-skip)
 
-  num_chunks = (end - begin + _SKIP_CHUNK - 1) // _SKIP_CHUNK
+  num_chunks = (end - begin + SKIP_CHUNK - 1) // SKIP_CHUNK
   return jax.lax.fori_loop(0, num_chunks, chunk, packed)
 
 
@@ -195,6 +201,7 @@ def rank_in_catalogue(
   *,
   num_items: int,
   user_block: int = 512,
+  among: Int[np.ndarray, " cand"] | None = None,
   item_block: int = 2048,
   watch: Callable = lambda blocks: blocks,
 ) -> list[RankedTargets]:
@@ -208,6 +215,8 @@ def rank_in_catalogue(
     seen: distinct item ids that are no candidates.
     num_items: the size of the catalogue.
     user_block: users scored at once.
+    among: ids in increasing order, to rank among these alone; targets are
+      candidates besides. None is all items.
     item_block: items scored at once.
     watch: wraps the list of blocks, to show progress.
 
@@ -215,8 +224,10 @@ def rank_in_catalogue(
     Groups of users with similar numbers of targets; together all users.
   """
   check_range("item_block", item_block, 1, _MAX_ITEM_BLOCK, integer=True)
-  width = -(-min(item_block, num_items) // 64) * 64
-  skips = _without(seen, targets, num_items)
+  num_ranked = num_items if among is None else len(among)
+  width = -(-min(item_block, num_ranked) // 64) * 64
+  place, laid = lay_out(among, num_items, width)
+  skips = without(seen, targets, num_items)
   blocks = list(_user_blocks(targets, user_block))
   num_skips = skips.lengths + targets.lengths
   num_skips = max(int(num_skips[rows].sum()) for rows, _, _ in blocks)
@@ -225,7 +236,11 @@ def rank_in_catalogue(
     padded = np.concatenate([rows, np.full(size - len(rows), rows[-1])])
     own = np.zeros((size, slots), np.int32)
     own[: len(rows)] = targets.take(rows).padded(slots)
-    plan = _make_plan(own, skips.take(rows), num_items, width, num_skips)
+    plan = make_plan(own, skips.take(rows), place, width, num_skips)
+    if laid is not None:
+      plan = plan._replace(
+        among=laid, outside=jnp.asarray((own > 0) & (place[own] < 0))
+      )
     found = _count_in_blocks(
       scorer,
       queries(padded),
@@ -286,51 +301,9 @@ def _user_blocks(
   slots = 4 ** np.ceil(np.log2(targets.lengths) / 2).astype(np.int64)
   for width in np.unique(slots):
     rows = np.flatnonzero(slots == width)
-    size = min(user_block, max(64, _power_of_two(len(rows))))
+    size = min(user_block, max(64, power_of_two(len(rows))))
     for start in range(0, len(rows), size):
       yield rows[start : start + size], size, int(width)
-
-
-def _power_of_two(number: int) -> int:
-  """The smallest power of two that is not smaller."""
-  return 1 << max(number - 1, 0).bit_length()
-
-
-def _without(rows: Ragged, gone: Ragged, num_items: int) -> Ragged:
-  """The rows without the items that stand in the same row of `gone`."""
-  width = num_items + 1
-  keys = rows.row_ids * width + rows.values
-  keys = keys[~np.isin(keys, gone.row_ids * width + gone.values)]
-  return Ragged.from_pairs(keys // width, keys % width, len(rows))
-
-
-def _make_plan(
-  own: Int[np.ndarray, "batch item"],
-  skips: Ragged,
-  num_items: int,
-  width: int,
-  num_skips: int,
-) -> _Plan:
-  """Lays out the blocks of items, and what each user skips in them."""
-  distinct = np.unique(own)
-  num_first = _power_of_two(-(-len(distinct) // width))
-  ids = np.zeros((num_first, width), np.int32)
-  ids.flat[: len(distinct)] = distinct
-  # Nobody is ranked above itself, and seen items are above nobody.
-  own_row, own_slot = np.nonzero(own)
-  row = np.concatenate([own_row, skips.row_ids])
-  item = np.concatenate([own[own_row, own_slot], skips.values])
-  slot = np.concatenate([own_slot, np.full(len(skips.values), -1)])
-  block, column = np.divmod(item.astype(np.int64) - 1, width)
-  block += num_first
-  order = np.argsort(block, kind="stable")
-  # A chunk that starts at the last entry must still lie inside.
-  laid = np.zeros((3, _power_of_two(num_skips + _SKIP_CHUNK)), np.int32)
-  laid[:, : len(order)] = row[order], column[order], slot[order]
-  num_blocks = num_first + -(-num_items // width)
-  offsets = np.searchsorted(block[order], np.arange(num_blocks + 1))
-  position = np.searchsorted(distinct, own)
-  return _Plan(*map(jnp.asarray, (ids, position, laid, offsets)))
 
 
 def _fetch(groups: list[RankedTargets], index: int) -> list[RankedTargets]:

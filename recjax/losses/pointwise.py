@@ -11,6 +11,7 @@ def binary_cross_entropy_loss(
   positive: Float[Array, "*positions"],
   negative: Float[Array, "*positions k"],
   where: Bool[Array, "*positions"],
+  ignored: Bool[Array, "*positions k"] | None = None,
 ) -> Float[Array, "*positions"]:
   r"""Binary cross-entropy of one positive and its k sampled negatives.
 
@@ -20,6 +21,7 @@ def binary_cross_entropy_loss(
     positive: scores of the positives.
     negative: scores of their negatives.
     where: which positions count.
+    ignored: negatives that do not count.
 
   Returns:
     The loss at each position, 0 where masked.
@@ -31,6 +33,8 @@ def binary_cross_entropy_loss(
   # Masked before the logarithm: its gradient must not see NaN either.
   positive = jnp.where(where, positive, 0.0)
   negative = jnp.where(where[..., None], negative, 0.0)
+  if ignored is not None:
+    negative = jnp.where(ignored, -jnp.inf, negative)
   loss = jax.nn.softplus(-positive) + jnp.sum(jax.nn.softplus(negative), -1)
   return jnp.where(where, loss, 0.0)
 

@@ -60,6 +60,34 @@ class DotProductScorer:
 
 
 @struct.dataclass
+class InterestScorer:
+  """score(q, i) = max_k <q_k, v_i>: a query of several vectors.
+
+  Attributes:
+    item_vectors: one row an id; row 0 is padding.
+  """
+
+  item_vectors: Float[Array, "vocab dim"]
+
+  def scores(
+    self, queries: Float[Array, "batch k dim"], item_ids: Int[Array, " cand"]
+  ) -> Float[Array, "batch cand"]:
+    """Scores of the same items for every query."""
+    batch, num, dim = queries.shape
+    flat = queries.reshape(-1, dim) @ self.item_vectors[item_ids].T
+    return jnp.max(flat.reshape(batch, num, -1), axis=1)
+
+  def candidate_scores(
+    self,
+    queries: Float[Array, "batch k dim"],
+    item_ids: Int[Array, "batch cand"],
+  ) -> Float[Array, "batch cand"]:
+    """Scores of each query's own candidates."""
+    vectors = self.item_vectors[item_ids]
+    return jnp.max(jnp.einsum("bkd,bcd->bkc", queries, vectors), axis=1)
+
+
+@struct.dataclass
 class PopularityScorer:
   """score(q, i) = how often item i was seen in training, whatever the query.
 

@@ -24,6 +24,10 @@ class Feed(Protocol):
     """Takes steps of one epoch; metrics have a leading axis [num_steps]."""
     ...
 
+  def set_constants(self, constants: Any) -> None:
+    """Takes other constants, of the same shapes, for the steps to come."""
+    ...
+
   def position(self) -> dict[str, Any]:
     """Where the stream stands, as JSON values."""
     ...
@@ -82,6 +86,10 @@ class DeviceFeed:
       name: np.concatenate([part[name] for part in parts]) for name in parts[0]
     }
 
+  def set_constants(self, constants: Any) -> None:
+    """Takes other constants, of the same shapes, for the steps to come."""
+    self._constants = self._put(constants)
+
   def position(self) -> dict[str, Any]:
     """Nothing: the step number says it all."""
     return {}
@@ -124,8 +132,8 @@ class GrainFeed:
       for name, ndim in batches.batch_ndims.items()
     }
     # Not device_put: it does not reach the devices of other processes.
-    put = jax.jit(lambda tree: tree, out_shardings=replicated)
-    self._constants, self._base_key = put((constants, base_key))
+    self._put = jax.jit(lambda tree: tree, out_shardings=replicated)
+    self._constants, self._base_key = self._put((constants, base_key))
     self._many_steps = jax.jit(
       make_steps_of(step, self._max_steps),
       in_shardings=(shardings, self._layout, *[replicated] * 3),
@@ -158,6 +166,10 @@ class GrainFeed:
       name: np.concatenate([np.asarray(m[name])[:n] for n, m in parts])
       for name in parts[0][1]
     }
+
+  def set_constants(self, constants: Any) -> None:
+    """Takes other constants, of the same shapes, for the steps to come."""
+    self._constants = self._put(constants)
 
   def position(self) -> dict[str, Any]:
     """The state of the Grain iterator."""

@@ -27,6 +27,7 @@ from recjax.train.feeds import DeviceFeed, Feed, GrainFeed
 from recjax.train.layout import Layout, check_divides, device_memory
 from recjax.train.mesh import MeshConfig, make_mesh
 from recjax.train.optimizer import Optimizer
+from recjax.train.refreshed import RefreshedConstants, Refresher
 from recjax.train.state import (
   init_state,
   leaf_names,
@@ -139,6 +140,7 @@ def fit(
   workdir: files.PathLike,
   validate: Callable[[Params], dict[str, float]],
   judge_on_mesh: bool = False,
+  refresher: Refresher | None = None,
   log: Callable[[int, dict[str, float]], None],
   on_resume: Callable[[int], None],
 ) -> FitResult:
@@ -156,6 +158,7 @@ def fit(
     validate: weights, see `TrainState.weights` -> validation metrics.
     judge_on_mesh: `validate` takes weights where they lie, and so does the
       result; else, and with several processes, they come from the host.
+    refresher: makes some of `constants` anew from the weights.
     log: is told the step and its scalars, each step once.
     on_resume: is told the step training goes on from: what was logged after
       it will be logged again.
@@ -219,12 +222,18 @@ def fit(
     state, saved = restored
     progress = _Progress(**saved)
     feed.seek(progress.step, progress.feed)
+  refreshed = RefreshedConstants(workdir / "constants")
+  if refresher is not None and progress.step:
+    feed.set_constants(constants | refreshed.load(progress.step))
   use_large_pages((state.tables, state.slots))
   on_resume(progress.step)
   events = EventWriter(workdir / "tensorboard", purge_step=progress.step + 1)
 
   # ---- Train -------------------------------------------------------------
   eval_every = max(1, round(config.eval_every_epochs * batches.steps_per_epoch))
+  refresh_every = batches.steps_per_epoch * (
+    refresher.every_epochs if refresher else 1
+  )
   periods = (
     config.log_every_steps,
     config.checkpoint_every_steps,
@@ -248,7 +257,10 @@ def fit(
       progress.wall_secs = time.monotonic() - start_secs
       is_eval = stop % eval_every == 0 or stop == num_steps
       is_log = stop % config.log_every_steps == 0 or is_eval
-      is_checkpoint = stop % config.checkpoint_every_steps == 0 or is_eval
+      is_refresh = bool(refresher) and stop % refresh_every == 0
+      is_checkpoint = (
+        stop % config.checkpoint_every_steps == 0 or is_eval or is_refresh
+      )
       if is_checkpoint:
         _check_parameters(
           finite((state.params, state.tables)), stop, trained_names
@@ -281,6 +293,11 @@ def fit(
           state = dataclasses.replace(state, rate_scale=scale)
         if config.patience and progress.evals_since_best >= config.patience:
           progress.stopped = True
+      if is_refresh and refresher and stop < num_steps:
+        made = refresher.make(take(state.weights))
+        if jax.process_index() == 0:
+          refreshed.save(stop, made)
+        feed.set_constants(constants | made)
       if scalars:
         log(stop, scalars)
         events.write(stop, scalars | _speed(progress))

@@ -27,6 +27,7 @@ class ParamGroup:
     b1: decay of the first moment, or the momentum.
     b2: decay of the second moment.
     eps: added to the denominator of Adam and Adagrad.
+    initial_accumulator: where the sums of squares of Adagrad start.
     weight_decay: decoupled, of "adamw".
     l2: strength of the penalty (l2 / 2) ||W||^2 that is added to the mean
       loss, so l2 W to the gradient; of all rows of a dense table, looked up
@@ -44,6 +45,7 @@ class ParamGroup:
   b1: float = 0.9
   b2: float = 0.999
   eps: float = 1e-8
+  initial_accumulator: float = 0.1
   weight_decay: float = 0.0
   l2: float = 0.0
   schedule: str = "constant"
@@ -56,7 +58,13 @@ class ParamGroup:
     check_schedule(
       "ParamGroup", self.schedule, self.warmup_steps, self.decay_steps
     )
-    for name in ("learning_rate", "weight_decay", "l2", "eps"):
+    for name in (
+      "learning_rate",
+      "weight_decay",
+      "l2",
+      "eps",
+      "initial_accumulator",
+    ):
       check_range(f"ParamGroup.{name}", getattr(self, name), 0.0)
     for name in ("b1", "b2"):
       # At 1 Adam divides zero by zero.
@@ -105,7 +113,7 @@ class ParamGroup:
       case "momentum":
         return optax.sgd(self.rate(), momentum=self.b1)
       case _:
-        return optax.adagrad(self.rate(), eps=self.eps)
+        return optax.adagrad(self.rate(), self.initial_accumulator, self.eps)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from recjax.data.eval_set import make_eval_set
+from recjax.data.eval_set import EvalSet, make_eval_set
 from recjax.data.interactions import Interactions
 from recjax.data.leakage import leakage_report
+from recjax.data.ragged import Ragged
 from recjax.data.splits import Split
 from recjax.errors import ConfigError, DataError
 
@@ -75,9 +76,39 @@ def test_take(data):
   assert _lists(taken.train_items) == [[5]]
 
 
+def test_rows_are_those_of_the_first_targets(data):
+  split = _split(data, [1, 2, 4], [5], [0, 3, 6, 7])
+  test = make_eval_set(data, split, "test")
+  assert test.user_id.tolist() == [1, 3, 4]
+  assert _lists(test.targets) == [[1, 4], [7], [8]]
+  assert test.rows.tolist() == [0, 6, 7]
+  assert test.take(np.array([2, 0])).rows.tolist() == [7, 0]
+
+
+def test_one_query_an_event(data):
+  split = _split(data, [1, 2, 4], [5], [0, 3, 6, 7])
+  test = make_eval_set(data, split, "test", per="event")
+  assert test.user_id.tolist() == [1, 1, 3, 4]
+  assert test.rows.tolist() == [0, 3, 6, 7]
+  assert _lists(test.targets) == [[1], [4], [7], [8]]
+  # What a model may see hangs on the user alone.
+  assert _lists(test.history) == [[2, 3], [2, 3], [5, 6], []]
+  assert _lists(test.train_items) == [[2, 3], [2, 3], [5], []]
+  validation = make_eval_set(data, split, "validation", per="event")
+  assert _lists(validation.history) == [[5]]
+
+
+def test_rows_may_be_unknown():
+  nobody = Ragged(np.zeros(0, int), np.zeros(3, int))
+  users = EvalSet(np.array([1, 2]), nobody, nobody, nobody)
+  assert len(users.take(np.array([1])).rows) == 0
+
+
 def test_an_empty_part_and_an_unknown_part(data):
   split = _split(data, [0, 1, 4, 7, 8], [], [3, 6])
   with pytest.raises(DataError, match="validation set of 'toy' is empty"):
     make_eval_set(data, split, "validation")
   with pytest.raises(ConfigError, match="part must be one of"):
     make_eval_set(data, split, "tests")
+  with pytest.raises(ConfigError, match="per must be one of 'user', 'event'"):
+    make_eval_set(data, split, "test", per="row")

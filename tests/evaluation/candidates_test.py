@@ -5,6 +5,7 @@ import pytest
 
 from recjax.errors import ConfigError, DataError
 from recjax.evaluation.candidates import (
+  AllItems,
   GivenLists,
   PopularityNegatives,
   UniformNegatives,
@@ -22,6 +23,16 @@ def test_wrong_options_are_named():
     PopularityNegatives(counts_from="test")
   with pytest.raises(ConfigError, match="either a path or lists"):
     GivenLists()
+
+
+def test_all_items():
+  assert AllItems() == AllItems(among="all")
+  assert AllItems().describe() == "full catalogue"
+  unseen = AllItems(among="unseen")
+  assert unseen.to_dict() == {"kind": "all_items", "among": "unseen"}
+  assert unseen.describe() == "all items without a training event"
+  with pytest.raises(ConfigError, match="Did you mean 'unseen'"):
+    AllItems(among="unseeen")
 
 
 def write(path: pathlib.Path, text: str) -> str:

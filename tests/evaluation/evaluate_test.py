@@ -5,15 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from recjax.data.eval_set import EvalSet
+from recjax.data.ragged import Ragged
 from recjax.errors import DataError
 from recjax.evaluation.evaluate import evaluate
 from recjax.evaluation.protocol import (
   METRICS,
+  AllItems,
   GivenLists,
   Protocol,
   UniformNegatives,
   bert4rec_paper_protocol,
   sasrec_paper_protocol,
+  tfrs_protocol,
 )
 from recjax.retrieval.scorers import DotProductScorer, PopularityScorer
 
@@ -223,6 +227,98 @@ def test_at_most_max_users(oracle):
   np.testing.assert_array_equal(some.user_id, again.user_id)
   assert some.user_id.tolist() != other.user_id.tolist()
   assert judge(max_users=NUM_USERS).num_users == NUM_USERS
+
+
+def of_events(users):
+  """One query a target, with what else is known of its user."""
+  query = users.targets.row_ids
+  alone = Ragged(users.targets.values, np.arange(len(query) + 1))
+  return EvalSet(
+    users.user_id[query],
+    users.history.take(query),
+    alone,
+    users.train_items.take(query),
+  )
+
+
+def test_one_query_an_event(oracle):
+  events = of_events(oracle.random_eval_set(9, NUM_USERS, NUM_ITEMS, 4))
+  rng = np.random.default_rng(9)
+  vectors = rng.normal(size=(NUM_ITEMS + 1, 8)).astype(np.float32)
+  queries = rng.normal(size=(len(events), 8)).astype(np.float32)
+  protocol = tfrs_protocol(cutoffs=(3, 10), exclude_seen="history")
+  scorer = DotProductScorer(jnp.asarray(vectors))
+  result = run(
+    events, protocol, scorer=scorer, queries=queries, intervals=True, floor=True
+  )
+  scores, ranks = queries @ vectors.T, []
+  for q in range(len(events)):
+    (target,) = events.targets[q]
+    out = events.history[q].tolist()
+    # Other targets of the user stay, and the target itself in any case.
+    candidates = set(range(1, NUM_ITEMS + 1)) - set(out) | {target}
+    ((above, _),) = oracle.places(scores[q], [target], candidates)
+    ranks.append(above + 1)
+  for k in (3, 10):
+    hits = np.array(ranks) <= k
+    np.testing.assert_array_equal(result.per_user[f"hit_rate@{k}"], hits)
+    assert result.metrics[f"hit_rate@{k}"] == pytest.approx(hits.mean())
+    low, high = result.intervals[f"hit_rate@{k}"]
+    assert low < hits.mean() < high
+  np.testing.assert_array_equal(result.user_id, events.user_id)
+  assert len(events) > result.num_users == NUM_USERS
+  assert set(result.floor) == set(result.metrics)
+  some = run(
+    events,
+    dataclasses.replace(protocol, max_users=50),
+    scorer=scorer,
+    queries=queries,
+  )
+  assert len(some.user_id) == 50
+
+
+def test_an_evaluation_set_of_the_other_kind_is_refused(oracle):
+  users = oracle.random_eval_set(9, NUM_USERS, NUM_ITEMS, 4)
+  with pytest.raises(DataError, match="per='event'"):
+    run(users, tfrs_protocol())
+  with pytest.raises(DataError, match="has several queries"):
+    run(of_events(users), Protocol())
+
+
+def test_new_items_are_ranked_among_new_items(oracle):
+  cold = np.arange(1, NUM_ITEMS + 1, 4)
+  users = oracle.random_eval_set(10, NUM_USERS, NUM_ITEMS)
+  rng = np.random.default_rng(10)
+  targets = oracle.ragged(rng.choice(cold, (NUM_USERS, 1)).tolist())
+  users = dataclasses.replace(users, targets=targets)
+  vectors = rng.normal(size=(NUM_ITEMS + 1, 8)).astype(np.float32)
+  queries = rng.normal(size=(NUM_USERS, 8)).astype(np.float32)
+  popularity = np.ones(NUM_ITEMS + 1, int)
+  popularity[cold] = 0
+  judge = lambda counts, **options: evaluate(
+    DotProductScorer(jnp.asarray(vectors)),
+    queries,
+    users,
+    Protocol(candidates=AllItems("unseen"), metrics=("mrr",)),
+    num_items=NUM_ITEMS,
+    popularity=counts,
+    intervals=False,
+    **options,
+  )
+  result = judge(popularity, item_block=64)
+  scores = queries @ vectors.T
+  for u in range(NUM_USERS):
+    target = users.targets[u][0]
+    candidates = set(cold) - set(users.history[u].tolist()) | {target}
+    ((above, _),) = oracle.places(scores[u], [target], candidates)
+    assert result.per_user["mrr"][u] == pytest.approx(1 / (above + 1))
+    assert result.num_candidates[u] == len(candidates)
+  # To popularity all of them are alike.
+  harmonic = lambda n: sum(1 / j for j in range(1, n + 1)) / n
+  floor = np.mean([harmonic(n) for n in result.num_candidates])
+  assert result.floor["mrr"] == pytest.approx(floor, rel=1e-5)
+  with pytest.raises(DataError, match="ColdItems"):
+    judge(np.ones(NUM_ITEMS + 1, int), floor=False)
 
 
 def test_popularity_negatives_need_their_counts(oracle):

@@ -26,7 +26,21 @@ NUMBERS_CHANGE = [
   {"selection": "last step"},
   {"preprocessing": "5-core"},
   {"split": "global_time"},
+  {"per": "event"},
+  {"candidates": protocols.AllItems(among="unseen")},
 ]
+
+# Of results that are published; no new field may change them.
+FIRST_HASHES = {
+  "3c9751d22a58": Protocol(),
+  "cda459aeefe7": Protocol(exclude_seen="none", cutoffs=(1, 5)),
+  "026648810ec0": Protocol(max_users=10, user_seed=3),
+  "fbbaf4c4544b": protocols.full_catalogue_protocol(
+    split="leave_one_out(min_actions=3)"
+  ),
+  "5388edef3de6": protocols.sasrec_paper_protocol(),
+  "caa5da9998c7": protocols.bert4rec_paper_protocol(),
+}
 
 
 def test_a_protocol_is_a_value():
@@ -50,6 +64,17 @@ def test_hash_ignores_what_does_not():
   assert {Protocol(**c).hash() for c in same} == {Protocol().hash()}
   sampled = protocols.sasrec_paper_protocol
   assert sampled().hash() == sampled(exclude_seen="none").hash()
+
+
+def test_hashes_stay_what_they_were(tmp_path):
+  for first, protocol in FIRST_HASHES.items():
+    assert protocol.hash() == first
+    assert "per" not in protocol.to_dict()
+    assert dataclasses.replace(protocol, per="user").hash() == first
+  path = tmp_path / "a.negative"
+  path.write_text("(0,5)\t1\t2\n")
+  assert protocols.ncf_protocol(str(path)).hash() == "af572971798e"
+  assert protocols.AllItems().to_dict() == {"kind": "all_items"}
 
 
 def test_hash_is_sha256_of_canonical_json():
@@ -76,6 +101,7 @@ def test_to_dict_is_json():
     protocols.full_catalogue_protocol(),
     protocols.sasrec_paper_protocol(),
     protocols.bert4rec_paper_protocol(),
+    protocols.tfrs_protocol(),
   ):
     fields = preset.to_dict()
     assert json.loads(json.dumps(fields)) == fields
@@ -108,6 +134,7 @@ def test_names_of_the_numbers():
     ({"max_users": -1}, "max_users must lie in"),
     ({"recall_denominator": "k"}, "recall_denominator must be one of"),
     ({"ndcg_ideal": "best"}, "ndcg_ideal must be one of"),
+    ({"per": "events"}, "Did you mean 'event'"),
   ],
 )
 def test_wrong_settings_are_named(change, message):
@@ -130,6 +157,24 @@ def test_presets_say_what_they_are():
     num=100, with_replacement=False, counts_from="all"
   )
   assert "\n" not in full.describe() + sasrec.describe() + bert4rec.describe()
+
+
+def test_tfrs_preset():
+  tfrs = protocols.tfrs_protocol()
+  assert [key for key, _, _ in tfrs.values()] == [
+    f"hit_rate@{k}" for k in (1, 5, 10, 50, 100)
+  ]
+  assert (tfrs.per, tfrs.exclude_seen, tfrs.ties) == (
+    "event",
+    "none",
+    "expected",
+  )
+  assert tfrs.candidates == protocols.AllItems()
+  assert tfrs.to_dict()["per"] == "event"
+  assert "seen items kept; expected ties; one query an event" in tfrs.describe()
+  assert "an event" not in Protocol().describe()
+  some = protocols.tfrs_protocol(max_users=1000, cutoffs=(3,))
+  assert "at most 1,000 events" in some.describe() and some.cutoffs == (3,)
 
 
 def test_ncf_preset(tmp_path):

@@ -6,7 +6,7 @@ from flax import struct
 
 from recjax.data.ragged import Ragged
 from recjax.errors import ConfigError
-from recjax.evaluation import ranking
+from recjax.evaluation import item_blocks, ranking
 from recjax.retrieval.scorers import DotProductScorer, PopularityScorer
 
 
@@ -100,6 +100,37 @@ def test_counts_in_the_catalogue(
     out = set(seen[u]) - set(targets[u])
     candidates = [i for i in range(1, num_items + 1) if i not in out]
     expected.append(oracle.places(scores[u], targets[u], candidates))
+  check_places(groups, expected)
+
+
+@pytest.mark.parametrize(
+  "num_targets, num_ranked, item_block", [(1, 40, 2048), (9, 150, 64)]
+)
+def test_counts_among_some_items(oracle, num_targets, num_ranked, item_block):
+  num_users, num_items = 90, 331
+  users = oracle.random_eval_set(4, num_users, num_items, num_targets)
+  vectors = small_integers(5, num_items + 1, 4)
+  queries = small_integers(6, num_users, 4)
+  rng = np.random.default_rng(7)
+  among = np.sort(rng.permutation(num_items)[:num_ranked] + 1)
+  targets, seen = distinct(users.targets), distinct(users.history)
+  groups = ranking.rank_in_catalogue(
+    DotProductScorer(jnp.asarray(vectors)),
+    take(queries),
+    oracle.ragged(targets),
+    oracle.ragged(seen),
+    num_items=num_items,
+    among=among,
+    user_block=64,
+    item_block=item_block,
+  )
+  scores = queries @ vectors.T
+  expected, mixed = [], 0
+  for u in range(num_users):
+    candidates = (set(among) - set(seen[u])) | set(targets[u])
+    expected.append(oracle.places(scores[u], targets[u], candidates))
+    mixed += bool(set(targets[u]) - set(among))
+  assert mixed > 20  # Targets that are not among the items stand beside them.
   check_places(groups, expected)
 
 
@@ -213,7 +244,8 @@ def test_memory_does_not_grow_with_the_catalogue(oracle):
   def temporary_bytes(num_items):
     targets = oracle.ragged([[1]] * 64)
     own = np.ones((64, 1), np.int32)
-    plan = ranking._make_plan(own, targets, num_items, 512, 128)
+    place, _ = item_blocks.lay_out(None, num_items, 512)
+    plan = item_blocks.make_plan(own, targets, place, 512, 128)
     compiled = ranking._count_in_blocks.lower(
       PlainScorer(jnp.ones((num_items + 1, 8))),
       jnp.ones((64, 8)),

@@ -13,8 +13,15 @@ import numpy as np
 import pytest
 
 import recjax.losses
-from recjax.losses.pairwise import bpr_loss
+from recjax.losses.pairwise import bpr_loss, hinge_loss, warp_loss
 from recjax.losses.pointwise import binary_cross_entropy_loss, gbce_loss
+from recjax.losses.retrieval import (
+  candidate_softmax_loss,
+  in_batch_softmax_loss,
+  info_nce_loss,
+  mixture_loss,
+  symmetric_in_batch_loss,
+)
 from recjax.losses.softmax import full_softmax_loss, sampled_softmax_loss
 
 PLACES = (3, 4)
@@ -27,6 +34,11 @@ IS_POSITIVE = jnp.asarray(_rng.random((*PLACES, NUM_NEGATIVES)) < 0.2)
 LOG_COUNT = jnp.log(
   jnp.asarray(_rng.random((*PLACES, NUM_NEGATIVES)), jnp.float32)
 )
+BATCH = PLACES[0] * PLACES[1]
+ROW_ITEM = jnp.asarray(_rng.integers(1, NUM_ITEMS + 1, BATCH), jnp.int32)
+ROW_USER = jnp.asarray(_rng.integers(1, 9, BATCH), jnp.int32)
+ROW_LOG_Q = jnp.log(jnp.asarray(_rng.random(BATCH), jnp.float32))
+LOG_POSITIVE = LOG_COUNT[..., 0]
 
 
 @dataclasses.dataclass
@@ -35,6 +47,8 @@ class Case:
 
   shapes: tuple[tuple[int, ...], ...]
   call: Callable
+  is_in_batch: bool = False
+  """The rows of a batch are each other's candidates."""
 
   def inputs(self, scale=1.0, dtype=jnp.float32):
     rng = np.random.default_rng(1)
@@ -53,6 +67,17 @@ class Case:
     )
 
 
+def in_batch(call):
+  """A loss of rows of a batch against each other."""
+  return Case(
+    ((*PLACES, BATCH),),
+    lambda scores, where: call(
+      scores.reshape(BATCH, BATCH), where.reshape(BATCH)
+    ).reshape(PLACES),
+    is_in_batch=True,
+  )
+
+
 SAMPLED = (PLACES, (*PLACES, NUM_NEGATIVES))
 CASES = {
   "binary_cross_entropy_loss": Case(SAMPLED, binary_cross_entropy_loss),
@@ -61,6 +86,38 @@ CASES = {
     lambda *args: gbce_loss(*args, num_items=NUM_ITEMS, calibration=0.75),
   ),
   "bpr_loss": Case(SAMPLED, bpr_loss),
+  "hinge_loss": Case(SAMPLED, hinge_loss),
+  "warp_loss": Case(
+    SAMPLED,
+    lambda positive, negative, where: warp_loss(
+      positive, negative, IS_POSITIVE, where, num_items=NUM_ITEMS
+    ),
+  ),
+  "candidate_softmax_loss": Case(
+    SAMPLED,
+    lambda positive, negative, where: candidate_softmax_loss(
+      positive, negative, LOG_COUNT, LOG_POSITIVE, IS_POSITIVE, where
+    ),
+  ),
+  "in_batch_softmax_loss": in_batch(
+    lambda scores, where: in_batch_softmax_loss(
+      scores, ROW_ITEM, ROW_LOG_Q, where
+    )
+  ),
+  "symmetric_in_batch_loss": in_batch(
+    lambda scores, where: symmetric_in_batch_loss(
+      scores, ROW_ITEM, ROW_LOG_Q, where, ROW_USER
+    )
+  ),
+  "info_nce_loss": in_batch(functools.partial(info_nce_loss, temperature=0.5)),
+  "mixture_loss": Case(
+    SAMPLED,
+    lambda positive, negative, where: mixture_loss(
+      candidate_softmax_loss(positive, negative, None, None, None, where),
+      binary_cross_entropy_loss(positive, negative, where, IS_POSITIVE),
+      weight=0.3,
+    ),
+  ),
   "sampled_softmax_loss": Case(
     SAMPLED,
     lambda positive, negative, where: sampled_softmax_loss(
@@ -74,6 +131,10 @@ CASES = {
     ),
   ),
 }
+
+
+# A masked row takes its item away from the candidates of the others.
+ALONE = [name for name, case in CASES.items() if not case.is_in_batch]
 
 
 @pytest.fixture(params=CASES)
@@ -108,6 +169,7 @@ def test_jit_equals_eager(case):
   np.testing.assert_allclose(jitted, eager, rtol=1e-6)
 
 
+@pytest.mark.parametrize("case", ALONE, indirect=True)
 def test_is_the_sum_of_its_positions(case):
   inputs = case.inputs()
   alone = 0.0

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -69,3 +70,17 @@ def test_gbce_refuses_a_calibration_out_of_range(calibration):
 def test_gbce_refuses_a_catalogue_of_one_item():
   with pytest.raises(ConfigError, match="num_items must lie in"):
     gbce(1, 0.5)
+
+
+def test_binary_cross_entropy_without_ignored_negatives():
+  ignored = np.random.default_rng(1).random(NEGATIVE.shape) < 0.4
+  spoiled = np.where(ignored, np.nan, NEGATIVE)
+  loss = lambda negative: jnp.sum(
+    binary_cross_entropy_loss(ARGS[0], negative, ARGS[2], jnp.asarray(ignored))
+  )
+  value, gradient = jax.jit(jax.value_and_grad(loss))(jnp.asarray(spoiled))
+  kept = np.where(ignored, 0.0, np.log(1 - sigmoid(NEGATIVE)))
+  expected = -np.log(sigmoid(POSITIVE)) - np.sum(kept, axis=-1)
+  np.testing.assert_allclose(value, np.sum(masked(expected)), rtol=1e-5)
+  assert np.all(gradient[ignored] == 0.0)
+  assert np.all(gradient[~ignored & WHERE[..., None]] > 0.0)

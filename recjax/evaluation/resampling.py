@@ -1,0 +1,79 @@
+"""Intervals of means where a user may bring several values.
+
+Values of one user hang together, so users are drawn anew and not values. With
+S_u the sum and n_u the number of the values of user u, and w_u how often the
+user is drawn, a resampled mean is sum_u w_u S_u / sum_u w_u n_u.
+"""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from recjax.errors import check_range
+from recjax.evaluation.significance import bootstrap_intervals
+
+_BLOCK = 1 << 22
+
+
+def user_intervals(
+  values: Float[np.ndarray, "metric query"],
+  user_id: Int[np.ndarray, " query"],
+  *,
+  confidence: float = 0.95,
+  num_resamples: int = 1000,
+  seed: int = 0,
+) -> list[tuple[float, float]]:
+  """The percentile bootstrap interval over users of each metric's mean.
+
+  Args:
+    values: one row a metric.
+    user_id: the user of each value; with one value a user this is
+      `bootstrap_intervals`.
+    confidence: the share of resampled means inside the interval.
+    num_resamples: how often the users are drawn anew.
+    seed: of the draws.
+
+  Returns:
+    The lower and the upper end, for each metric.
+
+  Raises:
+    ConfigError: an option is out of range.
+
+  References:
+    Bradley Efron, Robert Tibshirani. An Introduction to the Bootstrap.
+    Chapman and Hall, 1993.
+    C. Field, A. Welsh. Bootstrapping clustered data. JRSS B 2007.
+    https://doi.org/10.1111/j.1467-9868.2007.00593.x
+  """
+  check_range("confidence", confidence, 0.0, 1.0)
+  check_range("num_resamples", num_resamples, 1, integer=True)
+  users, group = np.unique(user_id, return_inverse=True)
+  if len(users) == len(user_id):
+    return bootstrap_intervals(
+      values, confidence=confidence, num_resamples=num_resamples, seed=seed
+    )
+  sums = np.stack([np.bincount(group, row, len(users)) for row in values])
+  totals = np.concatenate([sums, np.bincount(group)[None]])
+  means = _resampled_means(totals, num_resamples, seed)
+  tail = (1 - confidence) / 2
+  low, high = np.quantile(means, [tail, 1 - tail], axis=1)
+  return [(float(a), float(b)) for a, b in zip(low, high)]
+
+
+def _resampled_means(
+  totals: Float[np.ndarray, "metric_plus_one user"],
+  num_resamples: int,
+  seed: int,
+) -> Float[np.ndarray, "metric resample"]:
+  """The means of all resamples, a block of them at a time."""
+  rng = np.random.default_rng(seed)
+  num_users = totals.shape[1]
+  size = max(1, _BLOCK // num_users)
+  parts = []
+  for start in range(0, num_resamples, size):
+    num = min(size, num_resamples - start)
+    drawn = rng.integers(0, num_users, (num, num_users))
+    drawn += num_users * np.arange(num)[:, None]
+    times = np.bincount(drawn.ravel(), minlength=num * num_users)
+    drawn_totals = totals @ times.reshape(num, num_users).T
+    parts.append(drawn_totals[:-1] / drawn_totals[-1])
+  return np.concatenate(parts, 1)

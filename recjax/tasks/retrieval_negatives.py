@@ -1,0 +1,400 @@
+r"""Where the candidates of a retrieval loss come from, and how probably.
+
+Several sources are put together (mixed negative sampling, Yang et al.: Mixed
+Negative Sampling for Learning Two-tower Neural Networks in Recommendations,
+WWW 2020 companion, https://doi.org/10.1145/3366424.3386195). If source s puts
+in num_s candidates, each of which is item i with probability q_s(i), then
+
+  c(i) = sum_s num_s q_s(i)
+
+copies of i are expected among all of them, and exp(s_j) / c(j), summed over
+all candidates, is an unbiased estimate of the sum over the items: log c
+(`log_expected_counts`) is the exact correction of the mixture. A candidate's
+own source does not matter to it.
+
+A source has
+
+  shared                      one set of candidates for the whole batch [num],
+                              or own ones for each row [batch, num]
+  num_candidates(batch_size)  how many of them, as a static shape
+  num_live(batch, arrays)     how many of them are really there
+  constants(counts)           arrays it needs that follow from training counts
+  draw(key, batch, arrays, num_items=n)             `Candidates`
+  log_probability(ids, batch, arrays, num_items=n)  log q of any ids, not only
+                              of its own draws; [batch, cand] where they are
+                              not shared
+
+`batch` holds "item_id", "user_id" and maybe "where" [batch]; `arrays` holds
+the constants and the variables of the task, by name. Probabilities below 2^-30
+are given as 2^-30, so that their logarithms are finite.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key, Num
+
+from recjax.errors import ConfigError, check_range
+from recjax.tasks.frequencies import (
+  LOG_NEVER,
+  StreamingFrequency,
+  count_log_probability,
+  log_draw_probability,
+)
+from recjax.tasks.negative_sampling import NegativeSampling
+from recjax.types import ITEM, Batch
+
+USER, WHERE = "user_id", "where"
+IN_BATCH_LOG_Q, FREQUENCY = "in_batch_log_q", "frequency"
+HARD_LISTS, MINED = "hard_lists", "mined"
+Arrays = Mapping[str, Any]
+
+
+class Candidates(NamedTuple):
+  """What a source puts in.
+
+  Attributes:
+    item_id: ids, 0 where there is none.
+    where: which are there.
+  """
+
+  item_id: Int[Array, "*rows cand"]
+  where: Bool[Array, "*rows cand"]
+
+
+class Source(Protocol):
+  """Of candidates; see the docstring of the module."""
+
+  shared: ClassVar[bool]
+
+  def num_candidates(self, batch_size: int) -> int:
+    """Candidates of a batch, or of each of its rows."""
+    ...
+
+  def num_live(self, batch: Batch, arrays: Arrays) -> Num[Array, ""] | int:
+    """How many of them are there."""
+    ...
+
+  def constants(
+    self, counts: Num[np.ndarray, " vocab"]
+  ) -> dict[str, np.ndarray]:
+    """What follows from the training count of every id."""
+    ...
+
+  def draw(
+    self, key: Key[Array, ""], batch: Batch, arrays: Arrays, *, num_items: int
+  ) -> Candidates:
+    """The candidates of a step."""
+    ...
+
+  def log_probability(
+    self,
+    item_id: Int[Array, "*ids"],
+    batch: Batch,
+    arrays: Arrays,
+    *,
+    num_items: int,
+  ) -> Float[Array, "*ids"]:
+    """Log q of ids."""
+    ...
+
+
+def rows_where(batch: Batch) -> Bool[Array, " batch"]:
+  """Which rows of a batch count."""
+  return batch.get(WHERE, jnp.ones(batch[ITEM].shape, bool))
+
+
+@dataclasses.dataclass(frozen=True)
+class InBatch:
+  """The positives of the other rows.
+
+  Attributes:
+    streaming: estimates q from the stream, whose state is arrays["frequency"];
+      None takes the training counts, exact for rows in random order.
+  """
+
+  streaming: StreamingFrequency | None = None
+  shared: ClassVar[bool] = True
+
+  def num_candidates(self, batch_size: int) -> int:
+    """One a row; to its own row a positive is no candidate."""
+    return batch_size
+
+  def num_live(self, batch: Batch, arrays: Arrays) -> Num[Array, ""]:
+    """The other rows that count."""
+    del arrays
+    return jnp.maximum(jnp.sum(rows_where(batch)) - 1, 0)
+
+  def constants(
+    self, counts: Num[np.ndarray, " vocab"]
+  ) -> dict[str, np.ndarray]:
+    """Log of the share of each id in the training rows."""
+    if self.streaming is not None:
+      return {}
+    return {IN_BATCH_LOG_Q: count_log_probability(counts)}
+
+  def draw(
+    self, key: Key[Array, ""], batch: Batch, arrays: Arrays, *, num_items: int
+  ) -> Candidates:
+    """The positives of the batch; nothing is random."""
+    del key, arrays, num_items
+    return Candidates(batch[ITEM], rows_where(batch))
+
+  def log_probability(
+    self,
+    item_id: Int[Array, "*ids"],
+    batch: Batch,
+    arrays: Arrays,
+    *,
+    num_items: int,
+  ) -> Float[Array, "*ids"]:
+    """Log of the probability that a row holds an item."""
+    del num_items
+    if self.streaming is None:
+      return jnp.asarray(arrays[IN_BATCH_LOG_Q])[item_id]
+    held = self.streaming.log_probability(arrays[FREQUENCY], item_id)
+    return log_draw_probability(held, jnp.sum(rows_where(batch)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+  """Draws from all items alike, one set for the whole batch.
+
+  Attributes:
+    num: draws, with replacement.
+  """
+
+  num: int
+  shared: ClassVar[bool] = True
+
+  def __post_init__(self):
+    check_range("Uniform.num", self.num, 1, integer=True)
+
+  @property
+  def sampling(self) -> NegativeSampling:
+    """What draws."""
+    return NegativeSampling(num=self.num, exclude="none", shared=True)
+
+  def num_candidates(self, batch_size: int) -> int:
+    """As many as are drawn."""
+    del batch_size
+    return self.num
+
+  def num_live(self, batch: Batch, arrays: Arrays) -> int:
+    """All of them."""
+    del batch, arrays
+    return self.num
+
+  def constants(
+    self, counts: Num[np.ndarray, " vocab"]
+  ) -> dict[str, np.ndarray]:
+    """The popularity, where it is drawn by."""
+    if self.sampling.distribution == "uniform":
+      return {}
+    return {self._name: self.sampling.cumulative_tickets(counts)}
+
+  @property
+  def _name(self) -> str:
+    return f"tickets_{self.sampling.alpha:g}"
+
+  def _tickets(self, arrays: Arrays) -> Int[Array, " vocab"] | None:
+    if self.sampling.distribution == "uniform":
+      return None
+    return jnp.asarray(arrays[self._name])
+
+  def draw(
+    self, key: Key[Array, ""], batch: Batch, arrays: Arrays, *, num_items: int
+  ) -> Candidates:
+    """Draws ids with replacement."""
+    del batch
+    item_id = self.sampling.draw(
+      key,
+      (self.num,),
+      num_items=num_items,
+      tickets=self._tickets(arrays),
+    )
+    return Candidates(item_id, jnp.ones(item_id.shape, bool))
+
+  def log_probability(
+    self,
+    item_id: Int[Array, "*ids"],
+    batch: Batch,
+    arrays: Arrays,
+    *,
+    num_items: int,
+  ) -> Float[Array, "*ids"]:
+    """Log of the probability of one draw."""
+    del batch
+    return self.sampling.log_probability(
+      item_id, num_items=num_items, tickets=self._tickets(arrays)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Popularity(Uniform):
+  """Draws in proportion to the training count to the power alpha.
+
+  Attributes:
+    num: draws, with replacement.
+    alpha: exponent of the count, in [0, 1].
+  """
+
+  alpha: float = 0.75
+
+  def __post_init__(self):
+    check_range("Popularity.num", self.num, 1, integer=True)
+    check_range("Popularity.alpha", self.alpha, 0.0, 1.0)
+
+  @property
+  def sampling(self) -> NegativeSampling:
+    """What draws."""
+    return NegativeSampling(
+      num=self.num,
+      distribution="popularity",
+      alpha=self.alpha,
+      exclude="none",
+      shared=True,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class HardLists:
+  """Draws for each row from a given list of its own, such as impressions.
+
+  The lists are arrays["hard_lists"], ids [list, width], left-aligned and
+  filled up with 0. A row whose list is empty has no candidates.
+
+  Attributes:
+    num: draws of each row, with replacement.
+    column: of the batch, says which list is whose; "user_id" for a list a
+      user, in which case list 0 is that of padding.
+  """
+
+  num: int
+  column: str = USER
+  shared: ClassVar[bool] = False
+  name: ClassVar[str] = HARD_LISTS
+
+  def __post_init__(self):
+    check_range(f"{type(self).__name__}.num", self.num, 1, integer=True)
+
+  def num_candidates(self, batch_size: int) -> int:
+    """As many as are drawn for a row."""
+    del batch_size
+    return self.num
+
+  def num_live(self, batch: Batch, arrays: Arrays) -> int:
+    """All of them; for an empty list all q are 0."""
+    del batch, arrays
+    return self.num
+
+  def constants(
+    self, counts: Num[np.ndarray, " vocab"]
+  ) -> dict[str, np.ndarray]:
+    """None: lists do not follow from counts."""
+    del counts
+    return {}
+
+  def _lists(self, batch: Batch, arrays: Arrays) -> Int[Array, "batch width"]:
+    return jnp.asarray(arrays[self.name])[batch[self.column]]
+
+  def draw(
+    self, key: Key[Array, ""], batch: Batch, arrays: Arrays, *, num_items: int
+  ) -> Candidates:
+    """Draws from the lists of the rows, [batch, num]."""
+    del num_items
+    lists = self._lists(batch, arrays)
+    length = jnp.sum(lists > 0, axis=1)[:, None]
+    place = jax.random.randint(
+      key, (lists.shape[0], self.num), 0, jnp.maximum(length, 1), jnp.int32
+    )
+    item_id = jnp.take_along_axis(lists, place, axis=1)
+    return Candidates(item_id, item_id > 0)
+
+  def log_probability(
+    self,
+    item_id: Int[Array, "batch_or_1 cand"],
+    batch: Batch,
+    arrays: Arrays,
+    *,
+    num_items: int,
+  ) -> Float[Array, "batch cand"]:
+    """Log of the share of an item in the list of each row.
+
+    Args:
+      item_id: ids for each row, or [1, cand] for all rows.
+      batch: of the step.
+      arrays: with the lists.
+      num_items: not needed.
+
+    Returns:
+      [batch, cand].
+    """
+    del num_items
+    lists = self._lists(batch, arrays)
+    length = jnp.maximum(jnp.sum(lists > 0, axis=1), 1)[:, None]
+    start = jnp.zeros((lists.shape[0], item_id.shape[1]), jnp.int32)
+    # Place after place, so that [batch, cand, width] never stands in memory.
+    count = lambda hits, ids: (hits + (item_id == ids[:, None]), None)
+    hits, _ = jax.lax.scan(count, start, jnp.where(lists > 0, lists, -1).T)
+    share = hits / length
+    return jnp.log(jnp.maximum(share, np.exp(LOG_NEVER)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Mined(HardLists):
+  """Draws for each row from what an index of the current model finds.
+
+  Xiong et al.: Approximate Nearest Neighbor Negative Contrastive Learning,
+  ICLR 2021, https://arxiv.org/abs/2007.00808. The lists are arrays["mined"],
+  [num_users + 1, pool], of `tasks.hard_mining.mine_hard_negatives` with a row
+  for padding.
+
+  Attributes:
+    num: draws of each row, with replacement.
+    column: of the batch, says which list is whose.
+    pool: found for each user.
+    refresh_epochs: after how many epochs the lists are mined anew.
+    skip_top: of the nearest items that are left out, for they may well be
+      positives that nobody has seen yet.
+  """
+
+  pool: int = 100
+  refresh_epochs: int = 1
+  skip_top: int = 0
+  name: ClassVar[str] = MINED
+
+  def __post_init__(self):
+    super().__post_init__()
+    check_range("Mined.pool", self.pool, 1, integer=True)
+    check_range("Mined.refresh_epochs", self.refresh_epochs, 1, integer=True)
+    check_range("Mined.skip_top", self.skip_top, 0, integer=True)
+
+
+def log_expected_counts(
+  parts: Sequence[tuple[Num[Array, ""] | int, Float[Array, "..."]]],
+) -> Float[Array, "..."]:
+  r"""How many copies of items are expected over all sources together.
+
+  log c(i) = log sum_s num_s q_s(i)
+
+  Args:
+    parts: for each source the number of its candidates that are there, and
+      log q_s of the same ids: arrays of one rank that broadcast.
+
+  Returns:
+    Log c, `LOG_NEVER` at least.
+  """
+  total = None
+  for num, log_q in parts:
+    part = log_q + jnp.log(jnp.asarray(num, log_q.dtype))
+    total = part if total is None else jnp.logaddexp(total, part)
+  if total is None:
+    raise ConfigError(
+      "log_expected_counts needs one source of candidates at least; got none."
+    )
+  return jnp.maximum(total, LOG_NEVER)

@@ -1,0 +1,180 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from recjax.errors import ConfigError
+from recjax.layers.experts import MixtureOfExperts
+from recjax.layers.mlp import MLP
+
+BATCH, IN, EXPERTS = 6, 4, 3
+X = jnp.asarray(np.random.default_rng(0).normal(size=(BATCH, IN)), jnp.float32)
+
+
+def variables_of(module, seed=1):
+  """Random weights and positive statistics of the right shapes."""
+  rng = np.random.default_rng(seed)
+  shapes = jax.eval_shape(
+    lambda key: module.init(key, X, deterministic=True), jax.random.key(0)
+  )
+  draw = lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32)
+  variables = jax.tree.map(draw, shapes)
+  if "batch_stats" in variables:
+    stats = jax.tree.map(lambda leaf: leaf**2 + 0.5, variables["batch_stats"])
+    variables["batch_stats"] = stats
+  return variables
+
+
+def softmax(x):
+  return np.exp(x) / np.exp(x).sum()
+
+
+def own(tree, expert):
+  """The weights of one expert under the names of an MLP."""
+  out = {}
+  for name, value in tree.items():
+    kind, _, number = name.partition("_")
+    if kind == "norm":
+      part = lambda leaf: leaf.reshape(EXPERTS, -1)[expert]
+      out[name] = jax.tree.map(part, value)
+    elif kind in ("kernel", "bias"):
+      out.setdefault(f"layer_{number}", {})[kind] = value[expert]
+  return out
+
+
+def gates_of(variables, row, top_k):
+  gate = np.asarray(variables["params"]["gate"]["kernel"], np.float64)
+  logits = np.asarray(X[row], np.float64) @ gate
+  chosen = np.argsort(-logits)[: top_k or EXPERTS]
+  weights = np.zeros(EXPERTS)
+  weights[chosen] = softmax(logits[chosen])
+  return weights
+
+
+@pytest.mark.parametrize("hidden", [(5,), (5, 2)])
+@pytest.mark.parametrize("top_k", [0, 1, 2, 3])
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_equals_a_loop_over_experts(hidden, top_k, batch_norm):
+  settings = {"activation": "tanh", "batch_norm": batch_norm}
+  module = MixtureOfExperts(
+    hidden, num_experts=EXPERTS, top_k=top_k, **settings
+  )
+  variables = variables_of(module)
+  apply = lambda x: module.apply(variables, x, deterministic=True)
+  out = jax.jit(apply)(X)
+  np.testing.assert_allclose(out, apply(X), atol=1e-5)
+  expert_outs = []
+  for expert in range(EXPERTS):
+    tree = {name: own(part, expert) for name, part in variables.items()}
+    expert_outs.append(
+      MLP(hidden, **settings).apply(tree, X, deterministic=True)
+    )
+  for row in range(BATCH):
+    weights = gates_of(variables, row, top_k)
+    expected = sum(
+      w * y[row] for w, y in zip(weights, expert_outs, strict=True)
+    )
+    np.testing.assert_allclose(out[row], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_two_layers_written_out():
+  """Without the help of MLP."""
+  module = MixtureOfExperts((5, 2), num_experts=EXPERTS)
+  variables = variables_of(module)
+  out = module.apply(variables, X, deterministic=True)
+  wide = jax.tree.map(
+    lambda leaf: np.asarray(leaf, np.float64), variables["params"]
+  )
+  x = np.asarray(X, np.float64)
+  for row in range(BATCH):
+    total = np.zeros(2)
+    for expert, weight in enumerate(gates_of(variables, row, 0)):
+      hidden = x[row]
+      for n in range(2):
+        hidden = (
+          hidden @ wide[f"kernel_{n}"][expert] + wide[f"bias_{n}"][expert]
+        )
+        hidden = np.maximum(hidden, 0)
+      total += weight * hidden
+    np.testing.assert_allclose(out[row], total, rtol=1e-4, atol=1e-5)
+
+
+def test_one_expert_is_an_mlp():
+  module = MixtureOfExperts((5, 2), num_experts=1)
+  variables = variables_of(module)
+  params = variables["params"]
+  tree = {
+    f"layer_{n}": {
+      "kernel": params[f"kernel_{n}"][0],
+      "bias": params[f"bias_{n}"][0],
+    }
+    for n in range(2)
+  }
+  np.testing.assert_allclose(
+    module.apply(variables, X, deterministic=True),
+    MLP((5, 2)).apply({"params": tree}, X, deterministic=True),
+    rtol=1e-5,
+    atol=1e-6,
+  )
+
+
+def test_experts_that_are_not_chosen_learn_nothing():
+  module = MixtureOfExperts((5,), num_experts=EXPERTS, top_k=1)
+  variables = variables_of(module)
+  chosen = {int(np.argmax(gates_of(variables, row, 1))) for row in range(1)}
+  loss = lambda v: jnp.sum(module.apply(v, X[:1], deterministic=True) ** 2)
+  gradient = jax.grad(loss)(variables)["params"]["kernel_0"]
+  moved = {e for e in range(EXPERTS) if np.abs(gradient[e]).max() > 0}
+  assert moved <= chosen
+
+
+def test_padding_rows_do_not_count_in_the_statistics():
+  module = MixtureOfExperts((3,), batch_norm=True, num_experts=EXPERTS)
+  variables = variables_of(module)
+  train = lambda x, where: module.apply(
+    variables, x, deterministic=False, where=where, mutable=["batch_stats"]
+  )
+  alone, stats = train(X[:4], None)
+  padded, masked = train(X, jnp.arange(BATCH) < 4)
+  np.testing.assert_allclose(padded[:4], alone, rtol=1e-4, atol=1e-5)
+  close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5)
+  jax.tree.map(close, masked, stats)
+
+
+def test_dropout_stands_behind_each_activation():
+  module = MixtureOfExperts((64,), "sigmoid", dropout_rate=0.5, num_experts=1)
+  variables = variables_of(module)
+  found = module.apply(
+    variables, X, deterministic=False, rngs={"dropout": jax.random.key(0)}
+  )
+  exact = module.apply(variables, X, deterministic=True)
+  kept = np.asarray(found) > 0
+  assert 0.4 < kept.mean() < 0.6
+  np.testing.assert_allclose(found[kept], 2 * exact[kept], rtol=1e-5)
+
+
+def test_each_expert_starts_as_an_mlp_would():
+  module = MixtureOfExperts((200,), num_experts=4)
+  x = jnp.zeros((1, 100))
+  params = module.init(jax.random.key(0), x, deterministic=True)["params"]
+  kernel = np.asarray(params["kernel_0"])
+  # Glorot: 2 / (100 + 200); 20,000 draws an expert.
+  np.testing.assert_allclose(kernel.var(axis=(1, 2)), 2 / 300, rtol=0.05)
+  assert np.abs(np.corrcoef(kernel.reshape(4, -1)) - np.eye(4)).max() < 0.05
+  np.testing.assert_array_equal(params["bias_0"], 0.0)
+
+
+@pytest.mark.parametrize(
+  "settings,message",
+  [
+    ({"hidden": ()}, "MixtureOfExperts.hidden must be a tuple of at least 1"),
+    ({"activation": "Relu"}, "Did you mean 'relu'"),
+    ({"kernel_init": "xavier"}, "MixtureOfExperts.kernel_init must be"),
+    ({"dropout_rate": 1.0}, "MixtureOfExperts.dropout_rate must lie in"),
+    ({"num_experts": 0}, "MixtureOfExperts.num_experts must lie in"),
+    ({"top_k": 5}, r"MixtureOfExperts.top_k must lie in \[0, 4\]"),
+  ],
+)
+def test_bad_settings_name_the_rule(settings, message):
+  with pytest.raises(ConfigError, match=message):
+    MixtureOfExperts(**{"hidden": (4,), **settings})
