@@ -9,6 +9,7 @@ VERSION = "0.1.0"
 
 EXTRAS = {
   "scann": ["scann>=1.4; platform_system == 'Linux'"],
+  "faiss": ["faiss-cpu>=1.8"],
   "tfds": [
     "tensorflow-datasets>=4.9.7",
     "array_record>=0.8",
@@ -16,7 +17,7 @@ EXTRAS = {
   ],
   "tpu": ["jax[tpu]>=0.10"],
   "cuda": ["jax[cuda13]>=0.10"],
-  "benchmarks": ["torch==2.13.0", "psutil>=6"],
+  "benchmarks": ["torch==2.13.0", "psutil>=6", "scann>=1.4", "faiss-cpu>=1.8"],
   "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5"],
   "test": [
     "pytest>=8",
@@ -27,6 +28,8 @@ EXTRAS = {
     "tensorflow-datasets>=4.9.7",
     "array_record>=0.8",
     "importlib_resources",
+    "scann>=1.4; platform_system == 'Linux'",
+    "faiss-cpu>=1.8",
   ],
 }
 

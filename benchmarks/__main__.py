@@ -17,6 +17,8 @@ RUNS = (
   ("dlrm_step", "--optimizer", "sgd"),
   ("deepfm_frappe_epoch",),
   ("criteo_reading",),
+  ("exact_search",),
+  ("ann_search",),
 )
 COLUMNS = ("name", "ratio", "ours", "peer", "unit", "peer_name", "device")
 

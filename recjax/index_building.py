@@ -26,7 +26,7 @@ KINDS = {
   "exact": ExactIndexConfig,
 }
 """What --kind may be; `query` takes the first of them that was built."""
-_TUNE_K = 100
+_MAX_K = 100
 _TUNE_QUERIES = 1000
 
 
@@ -92,6 +92,15 @@ def build_index(
     ) from error
 
 
+def judged_k(num_items: int) -> int:
+  """For how many items an index is tuned and timed: 100, or fewer of few.
+
+  A tenth of a small catalogue, but ten at least: when nearly all items are
+  asked for, any index has to look at nearly all.
+  """
+  return min(num_items, _MAX_K, max(10, num_items // 10))
+
+
 def tune_index(
   built: Index, exact: Index, run: OpenedRun, wanted: float
 ) -> tuple[Index, Frontier | None]:
@@ -107,7 +116,7 @@ def tune_index(
   Returns:
     The index, and what was tried; None where there is nothing to try.
   """
-  grid = search_grid(built.config, k := min(_TUNE_K, exact.num_items))
+  grid = search_grid(built.config, k := judged_k(exact.num_items))
   if not grid:
     return built, None
   queries = run.bench.user_vectors(run.weights, _tuning_set(run.bench))

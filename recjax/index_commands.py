@@ -20,11 +20,12 @@ from recjax.command_flags import (
 from recjax.errors import ConfigError, check_range
 from recjax.evaluation.candidates import AllItems
 from recjax.evaluation.index_quality import IndexQuality, index_quality
-from recjax.evaluation.search_speed import Frontier
+from recjax.evaluation.search_speed import Frontier, Timing
 from recjax.index_answers import Asked, answer
 from recjax.index_building import (
   KINDS,
   build_index,
+  judged_k,
   parse_config,
   tune_index,
 )
@@ -78,6 +79,7 @@ def index(arguments: Sequence[str]) -> None:
     built, frontier = tune_index(built, exact, run, wanted)
   eval_set = run.bench.eval_set("test")
   protocol = dataclasses.replace(run.bench.protocol, candidates=AllItems())
+  k = judged_k(len(vectors))
   quality = index_quality(
     exact,
     built,
@@ -85,6 +87,8 @@ def index(arguments: Sequence[str]) -> None:
     eval_set,
     protocol,
     num_items=len(vectors),
+    recall_at=(10, k),
+    timing=Timing(k=k),
   )
   folder = run.workdir / "index"
   built.save(folder / kind)
@@ -111,10 +115,11 @@ def _print_quality(
   sides = [quality.exact, quality.approximate]
   if quality.approximate.kind == "exact":
     sides = sides[1:]
-  shown = table.Table(
-    title=f"{data_name}: {quality.num_items:,} items of {quality.dim}"
-    f" dimensions, {quality.num_queries:,} queries"
+  print(
+    f"{data_name}: {quality.num_items:,} items of {quality.dim} dimensions,"
+    f" {quality.num_queries:,} queries"
   )
+  shown = table.Table()
   shown.add_column("")
   for side in sides:
     shown.add_column(side.kind, justify="right")
@@ -140,7 +145,7 @@ def _print_quality(
   print(f"protocol {quality.protocol.describe()}")
   exact, other = (side.speed.queries_per_sec for side in
                   (quality.exact, quality.approximate))  # fmt: skip
-  if exact > other:
+  if exact > 1.1 * other:
     print(
       f"NOTE exact search answers {exact / other:.1f} times as many queries a"
       " second here: so few items need no other index."
@@ -278,7 +283,7 @@ def export(arguments: Sequence[str]) -> None:
     items.vectors,
     colour,
     counts,
-    names.name,
+    names.name.tolist(),
     colour_name=colour_name,
     title=f"{bench.data_name}: the space of the items",
   )

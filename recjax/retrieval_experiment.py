@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from recjax import files
+from recjax.data.hard_lists import HardListFile
 from recjax.data.interactions import Interactions
 from recjax.data.negatives import item_counts
 from recjax.data.prepare import Source, prepare
@@ -23,7 +24,7 @@ from recjax.retrieval_sides import Feature, encode_context, encode_side
 from recjax.tasks.history_windows import HistoryWindow
 from recjax.tasks.pairs import USER
 from recjax.tasks.retrieval import Retrieval
-from recjax.tasks.retrieval_negatives import InBatch
+from recjax.tasks.retrieval_negatives import HARD_LISTS, InBatch
 from recjax.tasks.retrieval_objectives import RetrievalObjective, Softmax
 from recjax.train.loop import TrainConfig
 from recjax.train.mesh import MeshConfig
@@ -55,6 +56,7 @@ class RetrievalExperiment:
       "user", "item" and "context".
     objective: the loss.
     negatives: where the items come from that a positive is compared with.
+    hard_lists: of users, for `HardLists` among the negatives.
     remove_hits: of these, "target" leaves out the positive itself, "touched"
       all training items of the user, "none" nothing.
     interest_power: of several interests of a user, how sharply the target
@@ -84,6 +86,7 @@ class RetrievalExperiment:
   side_tables: tuple[tuple[str, TableSettings], ...] = ()
   objective: RetrievalObjective = Softmax()
   negatives: tuple[Any, ...] = (InBatch(),)
+  hard_lists: HardListFile | None = None
   remove_hits: str = "target"
   interest_power: float = float("inf")
   batch_size: int = 1024
@@ -146,13 +149,21 @@ class RetrievalExperiment:
       remove_hits=self.remove_hits,
       interest_power=self.interest_power,
     )
+    if task.sources.needs_lists != (self.hard_lists is not None):
+      raise ConfigError(
+        "RetrievalExperiment.hard_lists is for HardLists among the negatives,"
+        f" and these need it; got {self.hard_lists!r} with {self.negatives}."
+      )
+    columns = {**user.columns, **context.columns, **item.columns}
+    if self.hard_lists is not None:
+      columns[HARD_LISTS] = self.hard_lists.read(data_dir, interactions)
     protocol = dataclasses.replace(self.protocol, split=split.name)
     return RetrievalBench(
       interactions,
       split,
       item_counts(interactions, split.train),
       task,
-      {**user.columns, **context.columns, **item.columns},
+      columns,
       protocol,
       protocol,
       self.max_validation_users,

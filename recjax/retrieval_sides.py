@@ -66,9 +66,10 @@ def encode_side(
         f" {prefix}s; leave {prefix}_features away, or take a source with a"
         f" table of {prefix}s."
       )
-    specs, table = with_tokens(features, table)
-    fitted = fit_features(specs, table.filter(pa.array(in_training)))
-    columns = _with_padding_row(fitted.encode(table))
+    specs, known = with_tokens(features, table)
+    trained = np.flatnonzero(in_training)
+    fitted = fit_features(specs, known.take(pa.array(trained)))
+    columns = _with_padding_row(fitted.encode(known))
     texts = {feature.name for feature in features if isinstance(feature, Text)}
     side = make_side(fitted, texts)
   if id_name:

@@ -1,4 +1,4 @@
-"""Two towers end to end: features of all kinds, mining, a killed run, errors."""
+"""Two towers end to end: features of all kinds, mining, killed runs, errors."""
 
 import dataclasses
 import json

@@ -90,7 +90,8 @@ def tokens(array: pa.Array | pa.ChunkedArray, *, column: str) -> pa.Array:
     array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([])
   if isinstance(array, pa.DictionaryArray):
     array = array.dictionary_decode()
-  if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
+  kinds = pa.types.is_string, pa.types.is_large_string
+  if not any(is_kind(array.type) for is_kind in kinds):
     raise DataError(
       f"tokens need a column of text; column {column!r} has the type"
       f" {array.type}."

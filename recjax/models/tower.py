@@ -18,6 +18,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float
 
 from recjax.errors import ConfigError, check_range
+from recjax.layers.dropout import dropout
 from recjax.layers.experts import MixtureOfExperts
 from recjax.layers.gates import ContextGate, LongShortGate
 from recjax.layers.mlp import MLP, check_mlp_settings
@@ -74,6 +75,9 @@ class Tower(nn.Module):
     learned_gate: False takes the plain mean of both states.
     interests: encoder of the history to several vectors, in place of
       `history`.
+    history_dropout_rate: in training, items of the history are dropped whole
+      and the others scaled up, so that a target is not learned by heart from
+      a few of them.
   """
 
   dim: int = 64
@@ -91,6 +95,7 @@ class Tower(nn.Module):
   short_len: int = 5
   learned_gate: bool = True
   interests: Any = None
+  history_dropout_rate: float = 0.0
 
   def __post_init__(self):
     super().__post_init__()
@@ -100,6 +105,8 @@ class Tower(nn.Module):
     )
     check_range("Tower.num_experts", self.num_experts, 0, integer=True)
     check_range("Tower.short_len", self.short_len, 1, integer=True)
+    rate = self.history_dropout_rate
+    check_range("Tower.history_dropout_rate", rate, 0.0, 0.99)
     if self.num_experts and not self.hidden:
       raise ConfigError(
         "Tower.num_experts needs Tower.hidden, the layers of an expert; got ()."
@@ -140,7 +147,7 @@ class Tower(nn.Module):
       if self.history is not None:
         parts.append(self._history_state(inputs, parts, deterministic))
       return self._vector(parts, inputs, deterministic)
-    history, where = self._checked_history(inputs)
+    history, where = self._checked_history(inputs, deterministic)
     interests = self.interests(history, where, deterministic=deterministic)
     batch, num = interests.shape[:2]
     spread = lambda x: jnp.repeat(x, num, axis=0)
@@ -172,7 +179,7 @@ class Tower(nn.Module):
     return parts
 
   def _checked_history(
-    self, inputs: TowerInputs
+    self, inputs: TowerInputs, deterministic: bool
   ) -> tuple[Float[Array, "batch len dim"], Bool[Array, "batch len"]]:
     if inputs.history is None or inputs.history_where is None:
       raise ConfigError(
@@ -180,12 +187,16 @@ class Tower(nn.Module):
         " RetrievalExperiment.history, or leave history and interests of the"
         " tower away."
       )
-    return inputs.history, inputs.history_where
+    rate, history = self.history_dropout_rate, inputs.history
+    if rate and not deterministic:
+      ones = jnp.ones((*history.shape[:2], 1), history.dtype)
+      history *= dropout(self.make_rng("dropout"), ones, rate=rate)
+    return history, inputs.history_where
 
   def _history_state(
     self, inputs: TowerInputs, parts: list[Array], deterministic: bool
   ) -> Float[Array, "batch dim"]:
-    history, where = self._checked_history(inputs)
+    history, where = self._checked_history(inputs, deterministic)
     state = self.history(history, where, deterministic=deterministic)
     if self.short_history is None:
       return state

@@ -57,6 +57,7 @@ class TwoTower(nn.Module):
       )
 
   def setup(self):
+    """Makes log t, where it is learned."""
     if self.learned_temperature:
       start = jnp.log(jnp.float32(self.temperature))
       self.log_temperature = self.param("log_temperature", lambda _: start)

@@ -51,12 +51,6 @@ class VectorTable:
     taken = {self.id_name, VECTOR} & set(self.columns)
     if taken:
       raise DataError(f"{self.name}: {', '.join(taken)} is there twice.")
-    for name, column in {"vectors": self.vectors, **self.columns}.items():
-      if len(column) != len(self.ids):
-        raise DataError(
-          f"{self.name}: {name} has {len(column)} rows, but there are"
-          f" {len(self.ids)} ids."
-        )
     if not np.isfinite(self.vectors).all():
       finite = np.isfinite(self.vectors).reshape(len(self.ids), -1).all(1)
       raise DataError(

@@ -81,11 +81,7 @@ def recall_qps_figure(
       wanted_recall, color=SOFT, linewidth=1, linestyle=_DASHES,
       label=f"wanted recall: {wanted_recall:g}",
     )  # fmt: skip
-  axes.set_yscale("log")
-  # Within a decade 1, 2 and 5, or there may be a single number.
-  axes.yaxis.set_major_locator(ticker.LogLocator(10, (1, 2, 5)))
-  axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
-  axes.yaxis.set_minor_formatter(ticker.NullFormatter())
+  _style_rates(axes)
   axes.set_xlim(right=1.005)
   axes.set_xlabel(f"recall@{k} of exact search (mean over queries)")
   axes.set_ylabel("queries a second (log)")
@@ -96,6 +92,14 @@ def recall_qps_figure(
     bbox_to_anchor=(1.0, 1.0),
   )  # fmt: skip
   return figure
+
+
+def _style_rates(axes: mpl_axes.Axes) -> None:
+  axes.set_yscale("log")
+  # Within a decade 1, 2 and 5, or there may be a single number.
+  axes.yaxis.set_major_locator(ticker.LogLocator(10, (1, 2, 5)))
+  axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
+  axes.yaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 def plot_recall_qps(path: files.PathLike, *args: Any, **options: Any) -> None:

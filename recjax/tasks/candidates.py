@@ -30,7 +30,6 @@ from recjax.tasks.retrieval_negatives import (
   FREQUENCY,
   HARD_LISTS,
   MINED,
-  HardLists,
   InBatch,
   Mined,
   log_expected_counts,
@@ -204,7 +203,8 @@ class CandidateSources:
       lambda: self._log_counts(candidate_id, batch, arrays),
       batch,
     )
-    if softmax_of(self.objective) and softmax_of(self.objective).symmetric:
+    softmax = softmax_of(self.objective)
+    if softmax is not None and softmax.symmetric:
       of_items = in_batch_softmax_loss(negative[0].T, batch[USER], None, where)
       losses = (losses + of_items) / 2
     for source in self.sources:

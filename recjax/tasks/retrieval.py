@@ -359,9 +359,10 @@ class Retrieval:
       for name, value in weights.items()
       if name not in ("model", "tables", _OWN)
     }
-    return self.model.apply(
+    vectors: Any = self.model.apply(
       {"params": weights["model"], **variables}, inputs, method=method
     )
+    return vectors
 
   def _served(self, weights, examples) -> dict[str, Array]:
     """Embeddings of the features in `examples`; those of others are padding."""

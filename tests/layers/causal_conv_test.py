@@ -45,9 +45,17 @@ def oracle(module, variables, rows):
   return x[-1]
 
 
-@pytest.mark.parametrize("kernel_size", [2, 3, 4])
-@pytest.mark.parametrize("num_layers", [1, 2, 3, 6])
-@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize(
+  "kernel_size,num_layers,residual",
+  [
+    (2, 1, True),
+    (2, 4, True),
+    (3, 2, True),
+    (3, 3, False),
+    (4, 2, False),
+    (3, 6, True),
+  ],
+)
 def test_equals_the_dilated_convolutions(kernel_size, num_layers, residual):
   """With 6 layers most of what is seen lies before the history."""
   module = ConvHistory(DIM, kernel_size, num_layers, residual)
@@ -62,12 +70,12 @@ def test_items_of_the_right_width_are_not_mapped():
   module = ConvHistory(IN, 3, 2)
   variables = variables_of(module)
   assert "input" not in variables["params"]
-  out = module.apply(variables, HISTORY, WHERE)
+  out = jax.jit(module.apply)(variables, HISTORY, WHERE)
   expected = oracle(module, variables, X[1, : LENGTHS[1]])
   np.testing.assert_allclose(out[1], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kernel_size,num_layers", [(2, 3), (3, 2), (3, 3)])
+@pytest.mark.parametrize("kernel_size,num_layers", [(2, 3), (3, 2)])
 def test_the_receptive_field(kernel_size, num_layers):
   module = ConvHistory(IN, kernel_size, num_layers)
   variables = variables_of(module)

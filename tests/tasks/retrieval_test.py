@@ -200,9 +200,7 @@ def test_several_interests_answer_for_a_target_by_the_best():
   users = np.asarray(task.user_vectors(params, columns, batch))
   assert users.shape == (6, 2, DIM)
   items = np.asarray(
-    task.item_vectors(
-      params, columns, {"item_id": jnp.arange(NUM_ITEMS + 1)}
-    )
+    task.item_vectors(params, columns, {"item_id": jnp.arange(NUM_ITEMS + 1)})
   )
   targets = np.asarray(batch["item_id"])
   expected = 0.0
