@@ -39,6 +39,20 @@ from recjax.runs.embedding_export import VectorTable, export_vectors
 from recjax.runs.record import RunRecord, plain
 
 
+def _refuse(command: str, positional: Sequence[str], bindings: Sequence[str]):
+  """Raises ConfigError for what a command would not look at."""
+  for text in positional:
+    raise ConfigError(
+      f"recjax {command} takes flags alone; got {text!r}. See `recjax"
+      f" {command} --help`."
+    )
+  for text in bindings:
+    raise ConfigError(
+      f"recjax {command} takes the run as it was trained; --gin.{text} would"
+      " change nothing."
+    )
+
+
 def _open(values: dict[str, Any], command: str) -> OpenedRun:
   workdir = required(values, "workdir", command)
   places = values["data_dir"], values["cache_dir"]
@@ -63,9 +77,10 @@ def index(arguments: Sequence[str]) -> None:
       flag_values=values,
     )
 
-  values, _, bindings = parse(
+  values, rest, bindings = parse(
     "index", arguments, gin_flags, workdir_flag, data_flags, define
   )
+  _refuse("index", rest, ())
   kind, wanted = values["kind"], values["wanted_recall"]
   check_range("--wanted_recall", wanted, 0, 1)
   config = parse_config(kind, values["gin_file"], bindings)
@@ -203,7 +218,8 @@ def query(arguments: Sequence[str]) -> None:
       " that was built.", flag_values=values,
     )  # fmt: skip
 
-  values, _, _ = parse("query", arguments, workdir_flag, data_flags, define)
+  values, *rest = parse("query", arguments, workdir_flag, data_flags, define)
+  _refuse("query", *rest)
   if not values["user"] and not values["item"]:
     raise ConfigError("recjax query needs --user or --item.")
   workdir = pathlib.Path(required(values, "workdir", "query"))
@@ -249,7 +265,8 @@ def export(arguments: Sequence[str]) -> None:
       " the plot; training counts by default.", flag_values=values,
     )  # fmt: skip
 
-  values, _, _ = parse("export", arguments, workdir_flag, data_flags, define)
+  values, *rest = parse("export", arguments, workdir_flag, data_flags, define)
+  _refuse("export", *rest)
   out = pathlib.Path(required(values, "out", "export"))
   run = _open(values, "export")
   bench = run.bench

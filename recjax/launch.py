@@ -155,7 +155,22 @@ def train(
   )
   if writes:
     record.write_env(env)
-  fitted = fit(
+  fitted = _fit(experiment, bench, record, writes)
+  tested = bench.test(fitted.params)
+  result = _result(experiment, bench, fitted, tested, record, env) | {
+    "config_hash": config_hash,
+    "config_hash_without_seed": config_hash_without_seed,
+  }
+  if writes:
+    bench.save(record, tested, "test")
+    _finish(record, result)
+  return result
+
+
+def _fit(
+  experiment: Settings, bench: Bench, record: RunRecord, writes: bool
+) -> FitResult:
+  return fit(
     bench.task,
     bench.batches,
     experiment.optimizer,
@@ -170,15 +185,6 @@ def train(
     log=lambda step, scalars: record.log(step, **scalars) if writes else None,
     on_resume=record.truncate_after if writes else lambda step: None,
   )
-  tested = bench.test(fitted.params)
-  result = _result(experiment, bench, fitted, tested, record, env) | {
-    "config_hash": config_hash,
-    "config_hash_without_seed": config_hash_without_seed,
-  }
-  if writes:
-    bench.save(record, tested, "test")
-    _finish(record, result)
-  return result
 
 
 def _finish(record: RunRecord, result: dict[str, Any]) -> None:

@@ -237,6 +237,7 @@ def test_without_scann(trained, places, monkeypatch):
     (["--wanted_recall=1.5"], r"--wanted_recall must lie in [0, 1]"),
     (["--workdir="], "needs --workdir"),
     (["--workdir=/nowhere"], "no run was started here"),
+    (["scann"], "takes flags alone; got 'scann'"),
   ],
 )
 def test_bad_flags_of_index(trained, places, arguments, message):
@@ -337,6 +338,8 @@ def test_neighbours_of_an_item(query, opened, text):
     (["--user=9", "--k=61"], "--k must lie in [1, 60]"),
     (["--user=9", "--k=0"], "--k must lie in [1, 60]"),
     (["--k=3"], "needs --user or --item"),
+    (["--user=9", "10"], "takes flags alone; got '10'"),
+    (["--user=9", "--gin.SEED=1"], "--gin.SEED=1 would change nothing"),
     (["--user=9", "--index=tree"], "should be one of"),
   ],
 )

@@ -31,7 +31,7 @@ from jaxtyping import Array, Bool, Float
 
 from recjax.errors import check_range
 from recjax.layers.dropout import Dropout
-from recjax.layers.histories import newest_first
+from recjax.layers.histories import dense_rows, newest_first
 
 
 class ConvHistory(nn.Module):
@@ -88,13 +88,13 @@ class ConvHistory(nn.Module):
     num = min(self.receptive_field, history.shape[1])
     x, there = newest_first(history, where, num)
     if x.shape[2] != self.dim:
-      x = nn.Dense(self.dim, use_bias=False, name="input")(x)
+      x = dense_rows(x, self.dim, name="input", use_bias=False)
     for layer in range(self.num_layers):
       needed = 1 + (self.kernel_size - 1) * (
         2 ** (self.num_layers - 1 - layer) - 1
       )
       num = min(needed, (x.shape[1] + 1) // 2)
-      out = nn.Dense(self.dim, name=f"conv_{layer}")(self._windows(x, num))
+      out = dense_rows(self._windows(x, num), self.dim, name=f"conv_{layer}")
       out = nn.LayerNorm(use_fast_variance=False, name=f"norm_{layer}")(out)
       out = Dropout(self.dropout_rate)(
         jax.nn.relu(out), deterministic=deterministic

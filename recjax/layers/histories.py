@@ -83,6 +83,28 @@ def masked_softmax(
   return jnp.where(where, jax.nn.softmax(logits, axis=-1), 0.0)
 
 
+def dense_rows(
+  x: Float[Array, "*shape dim"], size: int, *, name: str, use_bias: bool = True
+) -> Float[Array, "*shape size"]:
+  """A linear layer over the last axis, for compact methods.
+
+  All other axes become one on the way: the gradient of the kernel is then a
+  plain matrix product, which takes half the time of one over two axes on CPU.
+
+  Args:
+    x: vectors along the last axis.
+    size: width of the result.
+    name: of the layer among the parameters.
+    use_bias: whether to add a bias.
+
+  Returns:
+    W x + b.
+  """
+  rows = x.reshape(-1, x.shape[-1])
+  out = nn.Dense(size, use_bias=use_bias, name=name)(rows)
+  return out.reshape(*x.shape[:-1], size)
+
+
 class MeanHistory(nn.Module):
   """The mean of the items; it has no parameters."""
 

@@ -38,7 +38,12 @@ from jaxtyping import Array, Bool, Float
 
 from recjax.errors import ConfigError, check_range
 from recjax.layers.attention import NEGATIVE
-from recjax.layers.histories import ages, masked_softmax, valid_rows
+from recjax.layers.histories import (
+  ages,
+  dense_rows,
+  masked_softmax,
+  valid_rows,
+)
 
 
 class DynamicRouting(nn.Module):
@@ -88,8 +93,8 @@ class DynamicRouting(nn.Module):
       The interests; zeros if there is no item.
     """
     del deterministic
-    mapped = nn.Dense(self.dim, use_bias=False, name="bilinear")(
-      valid_rows(history, where)
+    mapped = dense_rows(
+      valid_rows(history, where), self.dim, name="bilinear", use_bias=False
     )
     used = self._used(where)
     interests = squash(
@@ -97,7 +102,7 @@ class DynamicRouting(nn.Module):
     )
     for layer in range(self.num_layers):
       interests = jax.nn.relu(
-        nn.Dense(self.dim, name=f"layer_{layer}")(interests)
+        dense_rows(interests, self.dim, name=f"layer_{layer}")
       )
     interests = jnp.where(used[..., None], interests, interests[:, :1])
     some = jnp.any(where, axis=1)[:, None, None]
@@ -219,11 +224,10 @@ class SelfAttentiveInterests(nn.Module):
     """
     del deterministic
     items = valid_rows(history, where)
-    dense = lambda size, name: nn.Dense(size, use_bias=False, name=name)
-    hidden = dense(self.hidden_dim or 4 * self.dim, "hidden")(
-      self._with_positions(items, where)
-    )
-    logits = dense(self.num_interests, "attention")(jnp.tanh(hidden))
+    dense = lambda x, size, name: dense_rows(x, size, name=name, use_bias=False)
+    seen = self._with_positions(items, where)
+    hidden = jnp.tanh(dense(seen, self.hidden_dim or 4 * self.dim, "hidden"))
+    logits = dense(hidden, self.num_interests, "attention")
     logits = jnp.swapaxes(logits, 1, 2)
     weights = masked_softmax(
       logits, jnp.broadcast_to(where[:, None], logits.shape)
@@ -231,7 +235,7 @@ class SelfAttentiveInterests(nn.Module):
     interests = jnp.einsum("bkl,bld->bkd", weights, items)
     if items.shape[2] == self.dim:
       return interests
-    return dense(self.dim, "output")(interests)
+    return dense(interests, self.dim, "output")
 
   def _with_positions(
     self, items: Float[Array, "batch len dim"], where: Bool[Array, "batch len"]

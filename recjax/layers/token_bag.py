@@ -18,7 +18,12 @@ from jaxtyping import Array, Bool, Float
 
 from recjax.errors import check_choice, check_range
 from recjax.layers.dropout import Dropout
-from recjax.layers.histories import MeanHistory, masked_softmax, valid_rows
+from recjax.layers.histories import (
+  MeanHistory,
+  dense_rows,
+  masked_softmax,
+  valid_rows,
+)
 
 POOLINGS = ("mean", "attention")
 
@@ -65,8 +70,8 @@ class TokenBag(nn.Module):
       pooled = MeanHistory()(tokens, where)
     else:
       rows = valid_rows(tokens, where)
-      hidden = jnp.tanh(nn.Dense(self.dim, name="hidden")(rows))
-      logits = nn.Dense(1, use_bias=False, name="query")(hidden)[..., 0]
+      hidden = jnp.tanh(dense_rows(rows, self.dim, name="hidden"))
+      logits = dense_rows(hidden, 1, name="query", use_bias=False)[..., 0]
       weights = masked_softmax(logits, where)
       pooled = jnp.einsum("bl,bld->bd", weights, rows)
     pooled = Dropout(self.dropout_rate)(pooled, deterministic=deterministic)

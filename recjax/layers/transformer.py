@@ -26,7 +26,13 @@ from jaxtyping import Array, Bool, Float
 from recjax.errors import ConfigError, check_range
 from recjax.layers.attention import causal_attention
 from recjax.layers.dropout import Dropout
-from recjax.layers.histories import ages, last_state, masked_softmax, valid_rows
+from recjax.layers.histories import (
+  ages,
+  dense_rows,
+  last_state,
+  masked_softmax,
+  valid_rows,
+)
 
 
 class TransformerHistory(nn.Module):
@@ -98,7 +104,7 @@ class TransformerHistory(nn.Module):
     )
     x = valid_rows(history, where)
     if x.shape[2] != self.dim:
-      x = nn.Dense(self.dim, use_bias=False, name="input")(x)
+      x = dense_rows(x, self.dim, name="input", use_bias=False)
     x = x + jnp.take(positions, ages(where), axis=0, mode="clip")
     x = Dropout(self.dropout_rate)(x, deterministic=deterministic)
     for layer in range(self.num_layers):
@@ -121,8 +127,8 @@ class TransformerHistory(nn.Module):
     if last:
       asked = last_state(source, where)[:, None]
       x = last_state(x, where)[:, None]
-    split = lambda name, y: nn.Dense(self.dim, name=f"{name}_{layer}")(
-      y
+    split = lambda name, y: dense_rows(
+      y, self.dim, name=f"{name}_{layer}"
     ).reshape(*y.shape[:2], self.num_heads, -1)
     query = split("query", asked)
     key, value = split("key", source), split("value", source)
@@ -144,7 +150,7 @@ class TransformerHistory(nn.Module):
         dropout_rate=self.dropout_rate,
         dropout_key=self.make_rng("dropout") if drops else None,
       )
-    out = nn.Dense(self.dim, name=f"output_{layer}")(out.reshape(x.shape))
+    out = dense_rows(out.reshape(x.shape), self.dim, name=f"output_{layer}")
     return x + Dropout(self.dropout_rate)(out, deterministic=deterministic)
 
   def _feed_forward(
@@ -152,9 +158,9 @@ class TransformerHistory(nn.Module):
   ) -> Float[Array, "batch len dim"]:
     drop = lambda y: Dropout(self.dropout_rate)(y, deterministic=deterministic)
     normed = self._norm(f"feed_forward_norm_{layer}")(x)
-    inner = nn.Dense(self.ffn_dim, name=f"inner_{layer}")(normed)
-    outer = nn.Dense(self.dim, name=f"outer_{layer}")
-    return x + drop(outer(drop(jax.nn.relu(inner))))
+    inner = dense_rows(normed, self.ffn_dim, name=f"inner_{layer}")
+    inner = drop(jax.nn.relu(inner))
+    return x + drop(dense_rows(inner, self.dim, name=f"outer_{layer}"))
 
   def _norm(self, name: str) -> nn.LayerNorm:
     return nn.LayerNorm(use_fast_variance=False, name=name)

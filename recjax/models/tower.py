@@ -9,12 +9,10 @@ factorization. A tower of several interests has one vector for each, out of the
 same layers.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Array, Bool, Float
 
 from recjax.errors import ConfigError, check_range
@@ -23,33 +21,7 @@ from recjax.layers.experts import MixtureOfExperts
 from recjax.layers.gates import ContextGate, LongShortGate
 from recjax.layers.mlp import MLP, check_mlp_settings
 from recjax.layers.token_bag import TokenBag
-
-
-@struct.dataclass
-class TowerInputs:
-  """What a tower reads; a dict or None where there is nothing of a kind.
-
-  Attributes:
-    fields: embedding of each feature of ids.
-    context: the same of the moment of a request, which also opens gates.
-    numbers: features of one number each, side by side; or None.
-    tokens: embeddings of the tokens of each text, and which are there.
-    modalities: vectors known beforehand, such as of images.
-    history: embeddings of the items before, oldest first; or None.
-    history_where: which of them are there.
-    where: rows that count in the statistics of batch norm; None is all.
-  """
-
-  fields: Mapping[str, Float[Array, "batch _dim"]]
-  context: Mapping[str, Float[Array, "batch _dim"]]
-  numbers: Float[Array, "batch num_dense"] | None
-  tokens: Mapping[
-    str, tuple[Float[Array, "batch _len _dim"], Bool[Array, "batch _len"]]
-  ]
-  modalities: Mapping[str, Float[Array, "batch _dim"]]
-  history: Float[Array, "batch len dim"] | None
-  history_where: Bool[Array, "batch len"] | None
-  where: Bool[Array, " batch"] | None = None
+from recjax.layers.tower_inputs import TowerInputs
 
 
 class Tower(nn.Module):

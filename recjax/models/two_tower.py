@@ -25,7 +25,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from recjax.errors import ConfigError, check_range
-from recjax.models.tower import Tower, TowerInputs, check_item_tower
+from recjax.layers.tower_inputs import TowerInputs
+from recjax.models.tower import Tower, check_item_tower
 
 
 class TwoTower(nn.Module):

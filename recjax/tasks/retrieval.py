@@ -22,8 +22,7 @@ from recjax.embeddings.collection import EmbeddingCollection
 from recjax.embeddings.groups import TableSettings
 from recjax.errors import ConfigError, check_choice, check_range
 from recjax.layers.interests import label_aware_attention
-from recjax.models.tower import TowerInputs
-from recjax.models.two_tower import TwoTower
+from recjax.layers.tower_inputs import TowerInputs
 from recjax.tasks.candidates import REMOVE, CandidateSources
 from recjax.tasks.history_windows import HistoryWindow
 from recjax.tasks.pairs import USER
@@ -50,7 +49,7 @@ class Retrieval:
   """Two towers with their tables, a loss and negatives.
 
   Attributes:
-    model: the towers.
+    model: the towers, a `models.two_tower.TwoTower`.
     objective: the loss.
     negatives: where candidates come from.
     num_users: ids run from 1 to it.
@@ -66,7 +65,7 @@ class Retrieval:
     interest_power: see `label_aware_attention`.
   """
 
-  model: TwoTower
+  model: Any
   objective: RetrievalObjective
   negatives: tuple[Any, ...]
   num_users: int

@@ -18,8 +18,8 @@ from recjax.embeddings.groups import (
   TableSettings,
   make_collections,
 )
-from recjax.errors import ConfigError, check_choice, nearest
-from recjax.models.tower import TowerInputs
+from recjax.errors import ConfigError, check_choice
+from recjax.layers.tower_inputs import TowerInputs
 from recjax.tasks.ranking import NumericField
 
 USER_SIDE, CONTEXT, ITEM_SIDE, HISTORY = "user", "context", "item", "history"
@@ -160,12 +160,7 @@ def make_side_collections(
   Raises:
     ConfigError: a setting is of a feature or a side that is not there.
   """
-  names = [field.name for side in sides.values() for field in side.fields]
-  for name in feature_dims:
-    check_choice("a feature of feature_dims", name, names)
-  for name in settings:
-    if name:
-      check_choice("the side of table settings", name, sides)
+  _check_settings(sides, feature_dims, settings)
   groups, fields, chosen, outputs = {}, [], {}, {}
 
   def add(prefix: str, field: CategoricalField, owner: str) -> None:
@@ -200,7 +195,20 @@ def make_side_collections(
     if field.combiner != "none" or name in sides[ITEM_SIDE].tokens:
       raise ConfigError(
         f"the history reads features of one id each; {name!r} has several."
-        f"{nearest(name, names)}"
       )
     add(HISTORY, field, ITEM_SIDE)
   return (*make_collections(groups, tuple(fields), chosen), outputs)
+
+
+def _check_settings(
+  sides: Mapping[str, Side],
+  feature_dims: Mapping[str, int],
+  settings: Mapping[str, TableSettings],
+) -> None:
+  """Raises ConfigError for settings of what is not there."""
+  names = [field.name for side in sides.values() for field in side.fields]
+  for name in feature_dims:
+    check_choice("a feature of feature_dims", name, names)
+  for name in settings:
+    if name:
+      check_choice("the side of table settings", name, sides)

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool
 
 from recjax import files
 from recjax.data.batches import Batches
@@ -24,6 +23,11 @@ from recjax.tasks.task import Task
 from recjax.train.checkpoint import Checkpoints
 from recjax.train.events import EventWriter
 from recjax.train.feeds import DeviceFeed, Feed, GrainFeed
+from recjax.train.finite import (
+  check_finite,
+  check_parameters,
+  finite_leaves,
+)
 from recjax.train.layout import Layout, check_divides, device_memory
 from recjax.train.mesh import MeshConfig, make_mesh
 from recjax.train.optimizer import Optimizer
@@ -201,7 +205,7 @@ def fit(
   parameter_names = leaf_names(shapes.params)
   trained_names = [*parameter_names, *leaf_names({"tables": shapes.tables})]
   replicated = NamedSharding(mesh, PartitionSpec())
-  finite = jax.jit(_finite_leaves, out_shardings=replicated)
+  finite = jax.jit(finite_leaves, out_shardings=replicated)
 
   # ---- Go on from the last checkpoint ------------------------------------
   workdir = pathlib.Path(workdir)
@@ -251,7 +255,7 @@ def fit(
       now = progress.step
       stop = min(num_steps, *((now // p + 1) * p for p in periods))
       state, metrics = feed.run(state, now, stop - now)
-      _check_finite(metrics, now, trained_names)
+      check_finite(metrics, now, trained_names)
       progress.step = stop
       progress.losses.extend(float(x) for x in metrics["loss"])
       progress.wall_secs = time.monotonic() - start_secs
@@ -262,7 +266,7 @@ def fit(
         stop % config.checkpoint_every_steps == 0 or is_eval or is_refresh
       )
       if is_checkpoint:
-        _check_parameters(
+        check_parameters(
           finite((state.params, state.tables)), stop, trained_names
         )
 
@@ -347,24 +351,6 @@ def _make_feed(
   )
 
 
-def _check_finite(
-  metrics: dict[str, np.ndarray], first_step: int, names: list[str]
-) -> None:
-  """Raises RunError at the first step whose loss or gradient is not finite."""
-  norms = metrics["gradient_norms"]
-  bad = ~np.isfinite(metrics["loss"]) | ~np.isfinite(norms).all(axis=1)
-  if not bad.any():
-    return
-  index = int(np.argmax(bad))
-  where = [n for n, norm in zip(names, norms[index]) if not np.isfinite(norm)]
-  raise RunError(
-    f"step {first_step + index + 1}: the loss is {metrics['loss'][index]} and"
-    f" the gradient is not finite in {', '.join(where) or 'no parameter'}."
-    " The last checkpoint is from before. Try a lower learning rate,"
-    " Optimizer.clip_norm, or float32."
-  )
-
-
 def _write_plan(workdir: pathlib.Path, plan: Plan) -> None:
   if jax.process_index() == 0:
     files.write_text_atomically(workdir / "plan.txt", plan.describe() + "\n")
@@ -377,26 +363,6 @@ def _is_better(value: float, progress: _Progress, metric: str) -> bool:
   less = metric in LESS_IS_BETTER
   best = progress.best_value
   return value < best if less else value > best
-
-
-def _finite_leaves(params: Params) -> Bool[Array, " leaf"]:
-  """Whether all of each leaf is finite."""
-  return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(params)])
-
-
-def _check_parameters(
-  finite: Bool[Array, " leaf"], step: int, names: list[str]
-) -> None:
-  """Raises RunError if a parameter is not finite: it shall not be saved."""
-  where = [
-    n for n, is_finite in zip(names, np.asarray(finite)) if not is_finite
-  ]
-  if where:
-    raise RunError(
-      f"step {step}: the parameters {', '.join(where)} are not finite after"
-      " the update. The last checkpoint is from before. Try a lower learning"
-      " rate or Optimizer.clip_norm."
-    )
 
 
 def _speed(progress: _Progress) -> dict[str, float]:

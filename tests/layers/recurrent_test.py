@@ -28,9 +28,9 @@ def sigmoid(x):
 def gru(inputs, params, layer):
   """All states of one layer for one history, one gate at a time."""
   wide = lambda x: np.asarray(x, np.float64)
-  w_r, w_z, w_c = np.split(wide(params[f"input_{layer}"]["kernel"]), 3, axis=1)
-  b_r, b_z, b_c = np.split(wide(params[f"input_{layer}"]["bias"]), 3)
-  u_r, u_z, u_c = np.split(wide(params[f"recurrent_{layer}"]), 3, axis=1)
+  w_r, w_z, w_c = np.split(wide(params[f"input_kernel_{layer}"]), 3, axis=1)
+  b_r, b_z, b_c = np.split(wide(params[f"input_bias_{layer}"]), 3)
+  u_r, u_z, u_c = np.split(wide(params[f"recurrent_kernel_{layer}"]), 3, axis=1)
   a = wide(params[f"recurrent_bias_{layer}"])
   state, states = np.zeros(DIM), []
   for x in inputs:
@@ -42,9 +42,11 @@ def gru(inputs, params, layer):
   return states
 
 
-@pytest.mark.parametrize("num_layers", [1, 2])
-def test_equals_the_equations_step_by_step(num_layers):
-  module = GRUHistory(DIM, num_layers)
+@pytest.mark.parametrize(
+  "num_layers,project_once", [(1, True), (1, False), (2, True)]
+)
+def test_equals_the_equations_step_by_step(num_layers, project_once):
+  module = GRUHistory(DIM, num_layers, project_once=project_once)
   variables = variables_of(module)
   out = jax.jit(module.apply)(variables, HISTORY, WHERE)
   for row, length in enumerate(LENGTHS):
@@ -54,19 +56,20 @@ def test_equals_the_equations_step_by_step(num_layers):
     np.testing.assert_allclose(out[row], states[-1], rtol=1e-4, atol=1e-5)
 
 
-def test_inputs_are_projected_once_and_not_step_by_step():
-  module = GRUHistory(DIM)
+@pytest.mark.parametrize("project_once,products", [(True, 1), (False, 2)])
+def test_how_many_products_a_step_of_the_loop_has(project_once, products):
+  module = GRUHistory(DIM, project_once=project_once)
   variables = variables_of(module)
   jaxpr = jax.make_jaxpr(module.apply)(variables, HISTORY, WHERE)
   (scan,) = (e for e in jaxpr.eqns if e.primitive.name == "scan")
   names = [e.primitive.name for e in scan.params["jaxpr"].eqns]
-  assert names.count("dot_general") == 1
+  assert names.count("dot_general") == products
 
 
 def test_recurrent_kernels_start_orthogonal():
   init = jax.jit(GRUHistory(DIM).init)
   params = init(jax.random.key(0), HISTORY, WHERE)["params"]
-  parts = np.split(np.asarray(params["recurrent_0"]), 3, axis=1)
+  parts = np.split(np.asarray(params["recurrent_kernel_0"]), 3, axis=1)
   for part in parts:
     np.testing.assert_allclose(part.T @ part, np.eye(DIM), atol=1e-5)
   assert not np.allclose(parts[0], parts[1])
@@ -79,7 +82,7 @@ def test_dropout_takes_away_the_inputs():
   one = jnp.ones((400, 1, 1))
   variables = jax.tree.map(jnp.zeros_like, variables)
   params = variables["params"]
-  params["input_0"]["kernel"] = jnp.ones((1, 3 * DIM))
+  params["input_kernel_0"] = jnp.ones((1, 3 * DIM))
   train = lambda key: module.apply(
     variables,
     one,
