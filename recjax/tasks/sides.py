@@ -167,11 +167,6 @@ def make_side_collections(
     dim = feature_dims.get(field.name, embedding_dim)
     group = owner if dim == embedding_dim else f"{owner}_{dim}"
     groups[group] = dim
-    if owner not in settings and "" not in settings:
-      raise ConfigError(
-        f"there are no table settings for the side {owner!r}; give them, or"
-        " settings under '' for all sides."
-      )
     chosen[group] = settings.get(owner, settings.get(""))
     name = f"{prefix}/{field.name}"
     shares = f"{owner}/{field.shares or field.name}"
@@ -212,3 +207,9 @@ def _check_settings(
   for name in settings:
     if name:
       check_choice("the side of table settings", name, sides)
+  for prefix, side in sides.items():
+    if side.fields and prefix not in settings and "" not in settings:
+      raise ConfigError(
+        f"there are no table settings for the side {prefix!r}; give them, or"
+        " settings under '' for all sides."
+      )
