@@ -12,8 +12,7 @@ and the vector of the history is h after its last item. A second layer takes
 h_1, h_2, ... of the first for x_1, x_2, ...
 
 W x_t does not depend on the state: one product does it for all places, and
-the loop over time is left with U h alone. It is one product in either case,
-[W_r W_z W_c] x and [U_r U_z U_c] h.
+the loop over time is left with U h alone.
 
 Deviations from the paper: the reset gate acts on U_c h rather than on h, as in
 cuDNN, PyTorch and Flax, so that U_r, U_z and U_c are one product; and z and
@@ -38,8 +37,9 @@ class GRUHistory(nn.Module):
     dim: width of the state.
     num_layers: GRUs above one another.
     dropout_rate: of the input of each layer.
-    project_once: W x of all places before the loop over time; False takes it
-      into the loop. A matter of speed alone.
+    project_once: W x of all places in one product before the loop over time.
+      False forms it step by step, which keeps less in memory and for that can
+      be faster on CPU. A matter of speed alone.
   """
 
   dim: int = 64

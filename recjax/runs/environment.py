@@ -25,6 +25,7 @@ PACKAGES = (
   "numpy",
   "pyarrow",
   "scann",
+  "faiss-cpu",
   "tensorflow-datasets",
   "libtpu",
   "jax-cuda12-plugin",

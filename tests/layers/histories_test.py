@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +6,7 @@ import numpy as np
 from recjax.layers.histories import (
   MeanHistory,
   ages,
+  dense_rows,
   last_state,
   masked_softmax,
   newest_first,
@@ -65,3 +67,23 @@ def test_the_softmax_of_what_counts():
   slope = weight * (1 - weight)
   np.testing.assert_allclose(gradient[0], [-slope, 0, slope], rtol=1e-5)
   np.testing.assert_array_equal(gradient[1:], 0.0)
+
+
+class TwoLayers(nn.Module):
+  @nn.compact
+  def __call__(self, x):
+    x = dense_rows(x, 5, name="first")
+    return dense_rows(x, 2, name="second", use_bias=False)
+
+
+def test_a_linear_layer_over_the_last_axis():
+  x = jnp.asarray(X)
+  params = jax.jit(TwoLayers().init)(jax.random.key(0), x)["params"]
+  bias = jnp.arange(5.0)
+  params["first"]["bias"] = bias
+  out = jax.jit(TwoLayers().apply)({"params": params}, x)
+  first, second = (np.asarray(params[n]["kernel"]) for n in params)
+  for place in np.ndindex(3, 4):
+    expected = (X[place] @ first + np.arange(5.0)) @ second
+    np.testing.assert_allclose(out[place], expected, rtol=1e-4, atol=1e-5)
+  assert set(params["second"]) == {"kernel"}
