@@ -251,7 +251,9 @@ class RetrievalBench:
     )
 
   def validate(self, weights: Params) -> dict[str, float]:
-    """Validation metrics, without intervals and floor."""
+    """Validation metrics, without intervals and floor; none without data."""
+    if not len(self.split.validation):
+      return {}
     return self.judge(
       weights,
       self._validation_set,

@@ -26,7 +26,7 @@ from recjax.tasks.pairs import USER
 from recjax.tasks.retrieval import Retrieval
 from recjax.tasks.retrieval_negatives import HARD_LISTS, InBatch
 from recjax.tasks.retrieval_objectives import RetrievalObjective, Softmax
-from recjax.train.loop import TrainConfig
+from recjax.train.loop import LAST, TrainConfig
 from recjax.train.mesh import MeshConfig
 from recjax.train.optimizer import Optimizer
 from recjax.types import ITEM
@@ -157,7 +157,17 @@ class RetrievalExperiment:
     columns = {**user.columns, **context.columns, **item.columns}
     if self.hard_lists is not None:
       columns[HARD_LISTS] = self.hard_lists.read(data_dir, interactions)
-    protocol = dataclasses.replace(self.protocol, split=split.name)
+    selection = self.protocol.selection
+    if self.train.select == LAST:
+      selection = "last weights"
+    elif not len(split.validation):
+      raise ConfigError(
+        f"the split {split.name} has no validation part, by which weights are"
+        " selected: give it one, or set TrainConfig.select = 'last'."
+      )
+    protocol = dataclasses.replace(
+      self.protocol, split=split.name, selection=selection
+    )
     return RetrievalBench(
       interactions,
       split,

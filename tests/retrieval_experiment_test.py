@@ -11,7 +11,7 @@ import pytest
 
 from recjax import launch
 from recjax.data.interactions import Interactions
-from recjax.data.splits import LeaveOneOut
+from recjax.data.splits import LeaveOneOut, RandomSplit
 from recjax.errors import ConfigError, DataError
 from recjax.evaluation.protocol import Protocol
 from recjax.features.specs import (
@@ -189,6 +189,17 @@ def test_the_validation_of_the_best_step_is_what_the_bench_says(
   vectors = bench.item_vectors(weights)
   assert vectors.shape == (NUM_ITEMS + 1, 8)
   assert not vectors[0].any() and np.abs(vectors[1:]).sum(axis=1).all()
+
+
+def test_without_validation_the_last_weights_are_judged(cache, tmp_path):
+  splitter = RandomSplit(validation=0.0, test=0.2)
+  with pytest.raises(ConfigError, match="select = 'last'"):
+    open_bench(cache, splitter=splitter)
+  train = dataclasses.replace(TRAIN, select="last", eval_every_epochs=2.0)
+  result = run(cache, tmp_path, splitter=splitter, train=train)
+  assert result["best_step"] == result["num_steps"]
+  assert result["validation"] == {}
+  assert result["protocol"]["selection"] == "last weights"
 
 
 def test_mined_negatives_are_no_training_items_and_resume(

@@ -73,6 +73,38 @@ def write_criteo(folder: pathlib.Path) -> None:
   path.rename(folder / "train.txt")
 
 
+def write_movielens(folder: pathlib.Path, rng: np.random.Generator) -> None:
+  """Ratings, movies and people in the format of MovieLens-100K."""
+  folder.mkdir()
+  lines = {"u.data": [], "u.item": [], "u.user": []}
+  for user in range(1, NUM_USERS + 1):
+    lines["u.user"].append(f"{user}|{20 + user}|F|other|00000\n")
+    for item in rng.choice(NUM_ITEMS, 20, replace=False) + 1:
+      seconds = int(rng.integers(10**6))
+      lines["u.data"].append(f"{user}\t{item}\t4\t{seconds}\n")
+  for item in range(1, NUM_ITEMS + 1):
+    genres = "|".join("1" if g == item % 19 else "0" for g in range(19))
+    title = f"Movie {item % 7} (1990)"
+    lines["u.item"].append(f"{item}|{title}|01-Jan-1990|||{genres}\n")
+  for name, text in lines.items():
+    (folder / name).write_text("".join(text), "latin-1")
+
+
+def write_gowalla(folder: pathlib.Path, rng: np.random.Generator) -> None:
+  """Lines "user item item ..." for training and test; ids from 0."""
+  folder.mkdir()
+  lines = {"train": [], "test": []}
+  for user in range(NUM_USERS):
+    items = rng.permutation(NUM_ITEMS)[:14]
+    lines["train"].append(" ".join(map(str, [user, *items[:10]])) + "\n")
+    lines["test"].append(" ".join(map(str, [user, *items[10:]])) + "\n")
+  for name, text in lines.items():
+    (folder / f"{name}.txt").write_text("".join(text))
+  for kind, num in (("user", NUM_USERS), ("item", NUM_ITEMS)):
+    ids = "".join(f"x{number} {number}\n" for number in range(num))
+    (folder / f"{kind}_list.txt").write_text(f"org_id remap_id\n{ids}")
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
   """Small files in the places of the real ones, and an empty cache."""
@@ -90,13 +122,15 @@ def folders(tmp_path_factory):
   write_ncf(root / "data" / "ncf-ml-1m", rng)
   write_frappe(root / "data" / "frappe", rng)
   write_criteo(root / "data" / "criteo")
+  write_movielens(root / "data" / "ml-100k", rng)
+  write_gowalla(root / "data" / "gowalla", rng)
   return [f"--data_dir={root / 'data'}", f"--cache_dir={root / 'cache'}"]
 
 
 def overlay_of(name: str) -> str:
   """The overlay for the kind of experiment that a run file is about."""
   text = (ROOT / "gin" / "runs" / f"{name}.gin").read_text()
-  for kind in ("pairs", "ranking"):
+  for kind in ("pairs", "ranking", "retrieval"):
     if f"{kind}_experiment" in text:
       return f"tiny_{kind}.gin"
   return "tiny.gin"
@@ -179,7 +213,14 @@ def test_the_head_of_a_run_file(name):
   cells = [c for path in tomls for c in published.load_published(path).cells]
   mine = [cell for cell in cells if cell.run == name]
   assert bool(mine) == ("in figures only" not in head)
-  labels = {"hit_rate@10": "HR@10", "ndcg@10": "NDCG@10", "auc": "AUC"}
+  labels = {
+    "hit_rate@10": "HR@10",
+    "hit_rate@100": "HR@100",
+    "ndcg@10": "NDCG@10",
+    "ndcg@20": "NDCG@20",
+    "recall@20": "R@20",
+    "auc": "AUC",
+  }
   for cell in mine:
     number = f"{cell.published:.4f}".lstrip("0")
     shown = re.findall(rf"{labels[cell.metric]} (\.\d+)", head)

@@ -41,6 +41,7 @@ from recjax.train.state import (
 from recjax.train.step import make_step
 from recjax.types import Params
 
+LAST = "last"
 LESS_IS_BETTER = ("log_loss", "normalized_entropy", "ece", "rmse")
 
 
@@ -53,7 +54,8 @@ class TrainConfig:
     max_steps: the most steps; 0 sets no limit beside `num_epochs`.
     eval_every_epochs: validation after so many epochs; may be a fraction.
     select: validation metric whose best value picks the parameters; the
-      lowest of LESS_IS_BETTER, the highest of all others.
+      lowest of LESS_IS_BETTER, the highest of all others. "last" takes those
+      of the last validation, and needs no validation data.
     patience: evaluations without a new best after which training stops; 0
       never stops early.
     plateau_factor: the learning rates of optax are multiplied by it after each
@@ -279,12 +281,13 @@ def fit(
         progress.losses = []
       if is_eval:
         values = validate(take(state.weights))
-        if config.select not in values:
-          check_choice("TrainConfig.select", config.select, values)
+        if config.select not in (*values, LAST):
+          check_choice("TrainConfig.select", config.select, (*values, LAST))
         scalars |= {f"validation/{name}": v for name, v in values.items()}
         progress.evals_since_best += 1
-        if _is_better(values[config.select], progress, config.select):
-          progress.best_value = values[config.select]
+        value = values.get(config.select, float(stop))
+        if _is_better(value, progress, config.select):
+          progress.best_value = value
           progress.best_step = stop
           progress.evals_since_best = 0
           best_checkpoints.save(

@@ -24,7 +24,7 @@ LENGTHS = (LEN, 4, 1, 0)
 ENCODERS = {
   "mean": MeanHistory(),
   "gru": GRUHistory(4, 2),
-  "conv": ConvHistory(8, 2, 3),
+  "conv": ConvHistory(8, 4, 2),
   "transformer": TransformerHistory(4, 2, 2, 5, max_len=12),
   "hierarchy": HierarchicalHistory(3, MeanHistory(), GRUHistory(4)),
   "routing": DynamicRouting(3, 4),
@@ -92,7 +92,10 @@ def test_all_encoders_are_here():
   assert dropping <= {type(module) for module in DROPPING.values()}
 
 
-@each
+# Without the compiler each operation is slow: one encoder of a kind is enough.
+@pytest.mark.parametrize(
+  "name", [n for n in ENCODERS if n != "adaptive routing"]
+)
 def test_jit_equals_eager(name, encoded):
   module, found = ENCODERS[name], encoded(name)
   eager = module.apply(found.variables, HISTORY, WHERE)
