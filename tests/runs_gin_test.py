@@ -192,6 +192,8 @@ def test_a_run_file_trains(train, name):
   expected = {"training.png", "test.png"}
   if overlay_of(name) == "tiny_ranking.gin":
     expected |= {"test-reliability.png", "test-roc.png"}
+  if overlay_of(name) == "tiny_retrieval.gin":
+    expected |= {"test-users.png", "test-items.png"}
   assert {path.name for path in (workdir / "plots").iterdir()} == expected
 
 
