@@ -11,7 +11,7 @@ Faiss Library", 2024, https://arxiv.org/abs/2401.08281. The kinds are
 - ivf_pq: the same with items as codes of `pq_m` parts (Jégou, Douze, Schmid,
   "Product Quantization for Nearest Neighbor Search", 2011,
   https://doi.org/10.1109/TPAMI.2010.57), and the best by code scored again by
-  their vectors where `refine` is set.
+  their vectors where `reorder` is set.
 
 FAISS takes the threads that OpenMP has; `faiss.omp_set_num_threads` or
 OMP_NUM_THREADS say how many.
@@ -51,8 +51,8 @@ class FaissConfig:
     num_probes: ivf: lists that a query visits.
     pq_m: ivf_pq: parts of a code; must divide the width of the vectors.
     pq_bits: ivf_pq: bits of a part; 4 is FAISS's FastScan.
-    refine: ivf_pq: k times this many items are scored again by their vectors;
-      0 is none.
+    reorder: ivf_pq: items scored again by their vectors, at least k; 0 is
+      none.
   """
 
   method: str = "hnsw"
@@ -63,13 +63,13 @@ class FaissConfig:
   num_probes: int = 16
   pq_m: int = 32
   pq_bits: int = 8
-  refine: int = 4
+  reorder: int = 400
 
   kind: ClassVar[str] = "faiss"
   search_fields: ClassVar[tuple[str, ...]] = (
     "ef_search",
     "num_probes",
-    "refine",
+    "reorder",
   )
 
   def __post_init__(self):
@@ -77,7 +77,7 @@ class FaissConfig:
     check_choice(f"{name}.method", self.method, METHODS)
     for field in dataclasses.fields(self):
       if field.type is int:
-        low = {"refine": 0, "num_links": 2}.get(field.name, 1)
+        low = {"reorder": 0, "num_links": 2}.get(field.name, 1)
         value = getattr(self, field.name)
         check_range(f"{name}.{field.name}", value, low, integer=True)
     if self.pq_bits not in (4, 8):
@@ -107,7 +107,7 @@ class FaissConfig:
     if self.method == "ivf_flat":
       return f"IVF{self.num_lists},Flat"
     bits = "x4fs" if self.pq_bits == 4 else f"x{self.pq_bits}"
-    refined = ",RFlat" if self.refine else ""
+    refined = ",RFlat" if self.reorder else ""
     return f"IVF{self.num_lists},PQ{self.pq_m}{bits}{refined}"
 
   def make_index(
@@ -137,12 +137,12 @@ class FaissIndex(Index):
     return sizes[0]
 
   def retuned(self, **changes: Any) -> Index:
-    """See `Index.retuned`; refining itself is fixed at the build."""
-    refine = changes.get("refine", self.config.refine)
-    if bool(refine) != bool(self.config.refine):
+    """See `Index.retuned`; reordering itself is fixed at the build."""
+    reorder = changes.get("reorder", self.config.reorder)
+    if bool(reorder) != bool(self.config.reorder):
       raise ConfigError(
-        "FaissConfig.refine can not change between 0 and more in a built"
-        f" index: it was built with {self.config.refine}; got {refine}."
+        "FaissConfig.reorder can not change between 0 and more in a built"
+        f" index: it was built with {self.config.reorder}; got {reorder}."
       )
     return super().retuned(**changes)
 
@@ -184,14 +184,14 @@ class FaissIndex(Index):
   def _nearest(
     self, queries: Float32[np.ndarray, "batch dim"], k: int, *, widened: int
   ) -> tuple[Float32[np.ndarray, "batch k"], Int[np.ndarray, "batch k"]]:
-    settings = self._search_settings(widened)
+    settings = self._search_settings(k, widened)
     scores, places = self._index.search(queries, k, params=settings)
     missing = places < 0
     if missing.any():
       scores = np.where(missing, np.float32(-np.inf), scores)
     return scores, places
 
-  def _search_settings(self, widened: int) -> Any:
+  def _search_settings(self, k: int, widened: int) -> Any:
     faiss, config = _import_faiss(), self.config
     if config.method == "flat":
       return None
@@ -199,10 +199,10 @@ class FaissIndex(Index):
       return faiss.SearchParametersHNSW(efSearch=config.ef_search * widened)
     probes = min(config.num_lists, config.num_probes * widened)
     visited = faiss.SearchParametersIVF(nprobe=probes)
-    if config.method == "ivf_flat" or not config.refine:
+    if config.method == "ivf_flat" or not config.reorder:
       return visited
     return faiss.IndexRefineSearchParameters(
-      k_factor=float(config.refine), base_index_params=visited
+      k_factor=max(1.0, config.reorder / k), base_index_params=visited
     )
 
   def _most_widened(self) -> int:

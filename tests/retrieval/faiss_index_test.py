@@ -34,8 +34,8 @@ def recall(index, vectors, queries, k=10):
     ),
     (
       FaissConfig("ivf_pq", num_lists=20, pq_m=8, pq_bits=4),
-      {"num_probes": 20, "refine": 1},
-      {"num_probes": 20, "refine": 50},
+      {"num_probes": 20, "reorder": 10},
+      {"num_probes": 20, "reorder": 500},
     ),
   ],
 )
@@ -47,10 +47,10 @@ def test_settings_of_the_search_buy_recall(config, low, high, vectors):
   assert poor < good and good > 0.95
 
 
-def test_codes_without_refining(vectors):
+def test_codes_without_reordering(vectors):
   # Training codes of 8 bits takes FAISS seconds for each part.
   config = FaissConfig(
-    "ivf_pq", num_lists=4, num_probes=4, pq_m=8, pq_bits=4, refine=0
+    "ivf_pq", num_lists=4, num_probes=4, pq_m=8, pq_bits=4, reorder=0
   )
   index = config.make_index().build(vectors, np.arange(1, 3001))
   assert 0.3 < recall(index, vectors, vectors[:100]) < 1
@@ -58,7 +58,7 @@ def test_codes_without_refining(vectors):
   tables = 4 * 16 * (4 + 16)
   assert abs(index.memory_bytes - 3000 * 12 - tables) < 2000
   with pytest.raises(ConfigError, match="built with 0; got 2"):
-    index.retuned(refine=2)
+    index.retuned(reorder=2)
 
 
 def test_few_lists_are_not_too_few_for_k(vectors):

@@ -18,7 +18,7 @@ CONFIGS = {
   "hnsw": FaissConfig("hnsw", ef_search=600),
   "ivf_flat": FaissConfig("ivf_flat", num_lists=10, num_probes=10),
   "ivf_pq": FaissConfig(
-    "ivf_pq", num_lists=4, num_probes=4, pq_m=4, pq_bits=4, refine=100
+    "ivf_pq", num_lists=4, num_probes=4, pq_m=4, pq_bits=4, reorder=400
   ),
 }
 NUM_ITEMS, DIM, K = 400, 8, 10
