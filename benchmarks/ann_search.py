@@ -38,7 +38,6 @@ import numpy as np
 
 from benchmarks.exact_search import bind_to_cores
 
-
 EXACT = ("exact", "faiss_flat")
 
 
