@@ -97,6 +97,11 @@ class NumericFit:
 
   def _boundaries(self) -> Float64[np.ndarray, " bound"]:
     assert isinstance(self._spec, Bucketized)
+    if self._spec.num_intervals:
+      if not self._count:
+        return np.zeros(0)
+      ends = self._low, self._high
+      return np.unique(np.linspace(*ends, self._spec.num_intervals + 1)[1:-1])
     if self._reservoir is None:
       return np.array(self._spec.boundaries, np.float64)
     sample = self._reservoir.values

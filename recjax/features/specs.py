@@ -124,17 +124,21 @@ class Bucketized:
   column: str = ""
   boundaries: Names[float | int] = ()
   num_quantiles: int = 0
+  num_intervals: int = 0
 
   def __post_init__(self):
     _check_name_and_column(self)
     object.__setattr__(self, "boundaries", tuple(self.boundaries))
-    what = f"feature {self.name!r}: num_quantiles"
-    check_range(what, self.num_quantiles, 0, 100_000, integer=True)
     bounds = self.boundaries
-    if bool(bounds) == bool(self.num_quantiles) or self.num_quantiles == 1:
+    counts = self.num_quantiles, self.num_intervals
+    for name, count in zip(("num_quantiles", "num_intervals"), counts):
+      what = f"feature {self.name!r}: {name}"
+      check_range(what, count, 0, 100_000, integer=True)
+    if bool(bounds) + sum(map(bool, counts)) != 1 or 1 in counts:
       raise ConfigError(
         f"feature {self.name!r} needs either boundaries or num_quantiles of 2"
-        f" or more; got {bounds} and {self.num_quantiles}."
+        f" or more, or as many num_intervals; got {bounds}, {counts[0]} and"
+        f" {counts[1]}."
       )
     finite = all(math.isfinite(bound) for bound in bounds)
     if not finite or any(b <= a for a, b in zip(bounds, bounds[1:])):

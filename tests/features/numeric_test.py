@@ -127,6 +127,15 @@ def test_quantile_intervals_are_even():
   assert fitted(Bucketized("age", num_quantiles=8), few).num_ids < 10
 
 
+def test_intervals_of_equal_width_between_the_ends():
+  values = [0.0, 1.0, 2.5, 7.4, 7.5, 10.0, None]
+  encoder = fitted(Bucketized("age", num_intervals=4), values)
+  np.testing.assert_array_equal(encoder.boundaries, [2.5, 5.0, 7.5])
+  assert encoder.num_ids == 5
+  same = fitted(Bucketized("age", num_intervals=4), [3.0, 3.0])
+  assert len(same.boundaries) == 1
+
+
 def test_the_reservoir_is_a_uniform_sample_whatever_the_blocks():
   values = np.arange(40_000.0)
   values[::4] = np.nan
