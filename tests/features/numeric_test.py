@@ -128,11 +128,11 @@ def test_quantile_intervals_are_even():
 
 
 def test_intervals_of_equal_width_between_the_ends():
-  values = [0.0, 1.0, 2.5, 7.4, 7.5, 10.0, None]
+  values = np.array([0.0, 1.0, 2.5, 7.4, 7.5, 10.0, np.nan])
   encoder = fitted(Bucketized("age", num_intervals=4), values)
   np.testing.assert_array_equal(encoder.boundaries, [2.5, 5.0, 7.5])
   assert encoder.num_ids == 5
-  same = fitted(Bucketized("age", num_intervals=4), [3.0, 3.0])
+  same = fitted(Bucketized("age", num_intervals=4), np.array([3.0, 3.0]))
   assert len(same.boundaries) == 1
 
 
