@@ -157,17 +157,7 @@ class RetrievalExperiment:
     columns = {**user.columns, **context.columns, **item.columns}
     if self.hard_lists is not None:
       columns[HARD_LISTS] = self.hard_lists.read(data_dir, interactions)
-    selection = self.protocol.selection
-    if self.train.select == LAST:
-      selection = "last weights"
-    elif not len(split.validation):
-      raise ConfigError(
-        f"the split {split.name} has no validation part, by which weights are"
-        " selected: give it one, or set TrainConfig.select = 'last'."
-      )
-    protocol = dataclasses.replace(
-      self.protocol, split=split.name, selection=selection
-    )
+    protocol = self._protocol(split)
     return RetrievalBench(
       interactions,
       split,
@@ -179,6 +169,20 @@ class RetrievalExperiment:
       self.max_validation_users,
       self.batch_size,
       self.seed,
+    )
+
+  def _protocol(self, split: Split) -> Protocol:
+    """The protocol, with the split and how the weights were chosen."""
+    selection = self.protocol.selection
+    if self.train.select == LAST:
+      selection = "last weights"
+    elif not len(split.validation):
+      raise ConfigError(
+        f"the split {split.name} has no validation part, by which weights are"
+        " selected: give it one, or set TrainConfig.select = 'last'."
+      )
+    return dataclasses.replace(
+      self.protocol, split=split.name, selection=selection
     )
 
   def _sides(self, interactions: Interactions, split: Split):

@@ -11,6 +11,7 @@ where the true k come from exact search.
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -25,6 +26,7 @@ from recjax.retrieval.index import Index
 from recjax.retrieval.scann_index import ScannConfig
 
 _ENOUGH = 0.9999
+_TIMES_SLOWER = 8
 _REORDER_TIMES = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 
@@ -148,9 +150,10 @@ def sweep(
 ) -> Tuned:
   """Sweeps one or two settings of the search of any index.
 
-  The first setting runs through its values until nothing is gained, and then
-  by halving to the least value that reaches the wanted recall; recall must
-  not fall with it. All of this for each value of the second.
+  The first setting runs through its values, until one takes eight times the
+  fastest that reached the wanted recall, and then by halving to the least
+  value that reaches it; recall must not fall with it. All of this for each
+  value of the second, the highest first.
 
   Args:
     index: is built.
@@ -205,7 +208,7 @@ def _measure_grid(
   measured: list[Measured] = []
   total = len(values) * len(fixed_values)
   with progress_bar("tuning", total, unit="settings") as bar:
-    for fixed in fixed_values:
+    for fixed in sorted(fixed_values, reverse=True):
       settings = {second: fixed} if second else {}
 
       def measure(value: int, settings=settings) -> Measured:
@@ -216,14 +219,27 @@ def _measure_grid(
         bar.advance(note=f"recall {found.recall:.3f}")
         return found
 
-      measured += _sweep_one(measure, sorted(values), wanted_recall)
+      measured += _sweep_one(
+        measure,
+        sorted(values),
+        wanted_recall,
+        _fastest(measured, wanted_recall),
+      )
   return measured
+
+
+def _fastest(measured: Sequence[Measured], wanted_recall: float) -> float:
+  return min(
+    (one.secs_per_query for one in measured if one.recall >= wanted_recall),
+    default=math.inf,
+  )
 
 
 def _sweep_one(
   measure: Callable[[int], Measured],
   values: Sequence[int],
   wanted_recall: float,
+  fastest: float,
 ) -> list[Measured]:
   """All values of one setting, and halving where the recall is crossed."""
   done, below, above = [], 0, None
@@ -233,8 +249,9 @@ def _sweep_one(
       below = value
     elif above is None:
       above = value
-    gained = len(done) < 3 or done[-1].recall > done[-3].recall
-    if done[-1].recall >= _ENOUGH or not gained:
+    fastest = min(fastest, _fastest(done, wanted_recall))
+    too_slow = done[-1].secs_per_query > _TIMES_SLOWER * fastest
+    if done[-1].recall >= _ENOUGH or too_slow:
       break
   while above is not None and above - below > max(1, above // 20):
     middle = (above + below) // 2
