@@ -17,6 +17,7 @@ RUNS = (
   ("dlrm_step", "--optimizer", "sgd"),
   ("deepfm_frappe_epoch",),
   ("criteo_reading",),
+  ("two_tower_epoch",),
   ("exact_search",),
   ("ann_search",),
 )

@@ -1,40 +1,40 @@
 """The two towers of gin/runs/two_tower_gowalla.gin in PyTorch."""
 
-from typing import Any
+import math
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 
 class TwoTower(nn.Module):
-  """User id and mean of the history against the id of the item, as cosines."""
+  """Mean of the history against the item, as cosines, with logQ correction.
 
-  def __init__(self, weights: Any, scale: float):
+  Args:
+    items: the table at the start, [vocab, dim], of targets and histories.
+    log_q: log of the share of each item in the training rows, [vocab].
+    scale: one over the temperature.
+  """
+
+  def __init__(self, items: np.ndarray, log_q: np.ndarray, scale: float):
     super().__init__()
-    tensor = lambda x: nn.Parameter(torch.from_numpy(x.copy()))
-    tables = weights["tables"]
-    self.users = nn.Embedding(1, 1, sparse=True)
-    self.users.weight = tensor(tables["user"])
-    # One table for targets and histories.
-    self.items = tensor(tables["item"])
-    dense = weights["model"]["user"]["output"]
-    self.output = nn.Linear(*dense["kernel"].shape)
-    self.output.weight = tensor(dense["kernel"].T)
-    self.output.bias = tensor(dense["bias"])
+    self.items = nn.Parameter(torch.from_numpy(items.copy()))
+    self.log_q = torch.from_numpy(log_q.copy())
     self.scale = scale
 
-  def loss(
-    self, user: torch.Tensor, item: torch.Tensor, history: torch.Tensor
-  ) -> torch.Tensor:
+  def loss(self, item: torch.Tensor, history: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy over the batch, accidental hits left out."""
-    mean = functional.embedding_bag(
+    means = functional.embedding_bag(
       history, self.items, mode="mean", sparse=True, padding_idx=0
     )
-    known = torch.cat([self.users(user), mean], dim=1)
-    users = functional.normalize(self.output(known), dim=1)
     vectors = functional.embedding(item, self.items, sparse=True)
-    scores = users @ functional.normalize(vectors, dim=1).T * self.scale
+    users = functional.normalize(means, dim=1)
+    scores = users @ functional.normalize(vectors, dim=1).T
+    log_count = self.log_q[item] + math.log(len(item) - 1)
+    scores = scores * self.scale - log_count
+    # The positive is no draw: it is not corrected.
+    scores.diagonal().add_(log_count)
     hits = item[:, None] == item[None, :]
     hits.fill_diagonal_(False)
     scores = scores.masked_fill(hits, -1e9)

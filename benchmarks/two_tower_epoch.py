@@ -2,16 +2,16 @@
 
     python -m benchmarks.two_tower_epoch [--rounds R]
 
-The settings are those of gin/runs/two_tower_gowalla.gin: the mean of up to 50
-other items of a user and the user's id against the id of the item, cosines over
-a temperature, Adam. With RECJAX_DATA_DIR set the data are the real ones, else
-random ones of the same sizes.
+The settings are those of gin/runs/two_tower_gowalla.gin: the mean of other
+items of a user against the item, one table for both, cosines over a
+temperature, logQ correction, Adam. With RECJAX_DATA_DIR set the data are the
+real ones, else random ones of the same sizes.
 
 Ours is what `fit` runs between two validations. PyTorch is written for speed:
 rows, users and histories lie in memory as tensors, an epoch is a permutation, a
-batch one `index_select`; no DataLoader. Histories are an `EmbeddingBag`, tables
-have sparse gradients and `SparseAdam`. Both start with the same weights; their
-orders differ, so the mean losses of the first epoch agree but roughly.
+batch one `index_select`; no DataLoader. Histories are an `embedding_bag`, the
+table has sparse gradients and `SparseAdam`. Both start with the same weights;
+their orders differ, so the mean losses of the first epoch agree but roughly.
 
 Both train an epoch in turn, R times, after one that compiles; the median ratio
 of the pairs is told.
@@ -106,32 +106,28 @@ def make_peer(experiment: Any, bench: Any, weights: Any) -> Run:
   import torch
 
   from benchmarks.torch_two_tower import TwoTower
+  from recjax.tasks.retrieval_negatives import IN_BATCH_LOG_Q
 
   torch.set_num_threads(os.cpu_count() or 1)
   torch.manual_seed(0)
   histories = torch.from_numpy(histories_of(bench))
-  columns = bench.batches.columns
-  users = torch.from_numpy(np.array(columns["user_id"]))
-  items = torch.from_numpy(np.array(columns["item_id"]))
-  model = TwoTower(weights, 1.0 / experiment.model.temperature)
-  tables = [model.users.weight, model.items]
-  others = [p for p in model.parameters() if all(p is not t for t in tables)]
-  (group,) = experiment.optimizer.groups
-  optimizers = (
-    torch.optim.SparseAdam(tables, lr=group.learning_rate),
-    torch.optim.Adam(others, lr=group.learning_rate),
+  items = torch.from_numpy(np.array(bench.batches.columns["item_id"]))
+  model = TwoTower(
+    weights["tables"]["item"],
+    np.array(bench.constants[IN_BATCH_LOG_Q]),
+    1.0 / experiment.model.temperature,
   )
+  (group,) = experiment.optimizer.groups
+  optimizer = torch.optim.SparseAdam(model.parameters(), lr=group.learning_rate)
 
   def run(epoch: int) -> float:
     del epoch
     losses = []
-    for rows in torch.randperm(len(users)).split(experiment.batch_size):
-      for optimizer in optimizers:
-        optimizer.zero_grad()
-      loss = model.loss(users[rows], items[rows], histories[rows])
+    for rows in torch.randperm(len(items)).split(experiment.batch_size):
+      optimizer.zero_grad()
+      loss = model.loss(items[rows], histories[rows])
       loss.backward()
-      for optimizer in optimizers:
-        optimizer.step()
+      optimizer.step()
       losses.append(loss.detach())
     return float(torch.stack(losses).mean())
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,7 +29,7 @@ from recjax.runs.slice_plot import plot_slices
 from recjax.tasks.hard_mining import mine_hard_negatives
 from recjax.tasks.pairs import USER
 from recjax.tasks.retrieval import PLACE, Retrieval
-from recjax.tasks.retrieval_negatives import MINED
+from recjax.tasks.retrieval_negatives import HARD_LISTS, MINED
 from recjax.tasks.sides import CONTEXT
 from recjax.train.refreshed import Refresher
 from recjax.types import ITEM, Batch, Params
@@ -74,8 +75,11 @@ class RetrievalBench:
 
   @property
   def data_fingerprint(self) -> str:
-    """The fingerprint of the prepared data."""
-    return self.interactions.fingerprint
+    """The fingerprint of the prepared data, with that of lists beside them."""
+    own = self.interactions.fingerprint
+    if (lists := self.columns.get(HARD_LISTS)) is None:
+      return own
+    return hashlib.sha256(own.encode() + lists.tobytes()).hexdigest()
 
   # -- Training -------------------------------------------------------------
 

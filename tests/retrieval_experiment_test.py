@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from recjax import launch
+from recjax.data.hard_lists import HardListFile
 from recjax.data.interactions import Interactions
 from recjax.data.splits import LeaveOneOut, RandomSplit
 from recjax.errors import ConfigError, DataError
@@ -32,7 +33,7 @@ from recjax.retrieval_bench import RetrievalBench
 from recjax.retrieval_experiment import RetrievalExperiment
 from recjax.runs.record import RunRecord
 from recjax.tasks.history_windows import HistoryWindow
-from recjax.tasks.retrieval_negatives import InBatch, Mined, Uniform
+from recjax.tasks.retrieval_negatives import HardLists, InBatch, Mined, Uniform
 from recjax.tasks.retrieval_objectives import Softmax
 from recjax.train.loop import TrainConfig
 from recjax.train.mesh import MeshConfig
@@ -232,6 +233,27 @@ def test_mined_negatives_are_no_training_items_and_resume(
     )["loss"],
     abs=0.0,
   )
+
+
+def test_hard_lists_are_read_and_are_part_of_the_data(cache, tmp_path):
+  rows = [f"u{user},i{user % 7}" for user in range(NUM_USERS)]
+  file = tmp_path / "shown.csv"
+  changes = {
+    "negatives": (InBatch(), HardLists(2)),
+    "hard_lists": HardListFile(str(file)),
+  }
+  file.write_text("\n".join(["user_id,item_id", *rows]))
+  before = open_bench(cache, **changes)
+  np.testing.assert_array_equal(before.constants["hard_lists"][9][:2], [2, 0])
+  result = run(cache, tmp_path / "run", **changes)
+  assert result["data_fingerprint"] == before.data_fingerprint
+  assert before.data_fingerprint != open_bench(cache).data_fingerprint
+  file.write_text("\n".join(["user_id,item_id", *rows[1:]]))
+  assert (
+    before.data_fingerprint != open_bench(cache, **changes).data_fingerprint
+  )
+  with pytest.raises(ConfigError, match="for HardLists among the negatives"):
+    open_bench(cache, hard_lists=HardListFile(str(file)))
 
 
 def run_in(cache, workdir, train, changes):

@@ -261,6 +261,9 @@ class GivenFiles:
     data_dir: the folder that relative paths start from.
     validation_per_user: without a file for it, so many random training rows
       of each user who has more than twice as many are the validation part.
+    validation_fraction: instead, this share of the training rows of each user,
+      rounded, at random: users weigh in the validation part as they do in a
+      test part that was cut by a share.
     seed: of that draw.
   """
 
@@ -270,6 +273,7 @@ class GivenFiles:
   layout: str = "pairs"
   data_dir: str = ""
   validation_per_user: int = 0
+  validation_fraction: float = 0.0
   seed: int = 0
 
   def __post_init__(self):
@@ -280,10 +284,16 @@ class GivenFiles:
       0,
       integer=True,
     )
-    if self.validation_per_user and self.validation:
+    check_range(
+      "GivenFiles.validation_fraction", self.validation_fraction, 0.0, 0.5
+    )
+    named = ("validation", "validation_per_user", "validation_fraction")
+    given = [name for name in named if getattr(self, name)]
+    if len(given) > 1:
       raise ConfigError(
-        "GivenFiles takes a file for validation or validation_per_user; got"
-        f" {self.validation!r} and {self.validation_per_user}."
+        "GivenFiles takes a validation part in one way: a file for it,"
+        " validation_per_user or validation_fraction; got"
+        f" {' and '.join(given)}."
       )
     if not self.test:
       raise ConfigError("GivenFiles.test must name a file; got ''.")
@@ -303,28 +313,25 @@ class GivenFiles:
     digest = split_files.digest(paths)
     settings = [f"{part}={path!r}" for part, path in named.items() if path]
     settings += [f"layout={self.layout!r}", f"sha256={digest[:12]}"]
-    if self.validation_per_user:
-      settings += [
-        f"validation_per_user={self.validation_per_user}",
-        f"seed={self.seed}",
-      ]
-      rows |= _hold_out(
-        interactions, rows["train"], self.validation_per_user, self.seed
-      )
+    for name in ("validation_per_user", "validation_fraction"):
+      if value := getattr(self, name):
+        settings += [f"{name}={value}", f"seed={self.seed}"]
+        rows |= _hold_out(interactions, rows["train"], value, self.seed)
     return make_split(f"given_files({', '.join(settings)})", interactions, rows)
 
 
 def _hold_out(
   interactions: Interactions,
   train: Int[np.ndarray, " _rows"],
-  num: int,
+  held: int | float,
   seed: int,
 ) -> dict[str, Int[np.ndarray, " _"]]:
-  """Random rows of each user out of the training part."""
+  """Random rows of each user out of the training part, a number or a share."""
   user = interactions.user_id[train]
   order = np.lexsort((np.random.default_rng(seed).random(len(train)), user))
   begin = np.searchsorted(user[order], user[order])  # Of each row's user.
   count = np.bincount(user)[user[order]]
+  num = held if isinstance(held, int) else np.floor(held * count + 0.5)
   chosen = np.zeros(len(train), bool)
   rank = np.arange(len(train)) - begin
   chosen[order] = (rank < num) & (count > 2 * num)

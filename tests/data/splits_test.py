@@ -299,20 +299,36 @@ def test_gsasrec_folders(data_dir):
   assert sorted(np.concatenate(parts)) == list(range(len(data)))
 
 
-def test_given_files_hold_out_rows_for_validation(tmp_path):
+def five_users(tmp_path) -> Interactions:
   user = np.repeat(np.arange(1, 6), [8, 8, 5, 8, 8])
   item = np.concatenate([np.arange(1, n + 1) for n in (8, 8, 5, 8, 8)])
   interactions = Interactions.from_columns(
     "x", {"user_id": user.astype(np.int32), "item_id": item.astype(np.int32)}
   )
   (tmp_path / "test").write_text("".join(f"{u} 1\n" for u in range(1, 6)))
+  return interactions
+
+
+@pytest.mark.parametrize(
+  "held,expected",
+  [
+    # User 3 has four training rows, which is not more than twice two.
+    ({"validation_per_user": 2}, [0, 2, 2, 0, 2, 2]),
+    # 0.3 of 7 rows are 2.1, and of 4 they are 1.2.
+    ({"validation_fraction": 0.3}, [0, 2, 2, 1, 2, 2]),
+    # 0.25 of 7 are 1.75, of 4 they are 1.
+    ({"validation_fraction": 0.25}, [0, 2, 2, 1, 2, 2]),
+    ({"validation_fraction": 0.1}, [0, 1, 1, 0, 1, 1]),
+  ],
+)
+def test_given_files_hold_out_rows_for_validation(tmp_path, held, expected):
+  interactions = five_users(tmp_path)
   make = lambda seed: GivenFiles(
-    test="test", data_dir=str(tmp_path), validation_per_user=2, seed=seed
+    test="test", data_dir=str(tmp_path), seed=seed, **held
   )(interactions)
   split = make(0)
-  held = np.bincount(interactions.user_id[split.validation], minlength=6)
-  # User 3 has four training rows, which is not more than twice two.
-  np.testing.assert_array_equal(held, [0, 2, 2, 0, 2, 2])
+  num = np.bincount(interactions.user_id[split.validation], minlength=6)
+  np.testing.assert_array_equal(num, expected)
   parts = [split.train, split.validation, split.test]
   np.testing.assert_array_equal(
     np.sort(np.concatenate(parts)), np.arange(len(interactions))
@@ -320,3 +336,8 @@ def test_given_files_hold_out_rows_for_validation(tmp_path):
   np.testing.assert_array_equal(split.validation, make(0).validation)
   assert np.any(split.validation != make(1).validation)
   assert split.name != make(1).name
+
+
+def test_given_files_take_validation_in_one_way():
+  with pytest.raises(ConfigError, match="validation and validation_fraction"):
+    GivenFiles(test="test", validation="val", validation_fraction=0.1)

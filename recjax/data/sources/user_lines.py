@@ -17,7 +17,7 @@ from jaxtyping import Int64
 from recjax.data.interactions import Interactions
 from recjax.data.sources.example_files import find_files
 from recjax.data.splits import GivenFiles
-from recjax.errors import ConfigError, DataError, check_range
+from recjax.errors import ConfigError, DataError
 
 _MAX_ID = np.iinfo(np.int32).max - 2
 
@@ -63,25 +63,13 @@ class UserLines:
       find_files(data_dir, path, self.name)[0] for path in named if path
     )
 
-  def splitter(
-    self, data_dir: pathlib.Path, validation_per_user: int = 0
-  ) -> GivenFiles:
-    """The split of the files.
-
-    Args:
-      data_dir: the folder of the files.
-      validation_per_user: training rows of each user that are held out.
-
-    Raises:
-      ConfigError: there is no test file.
-    """
-    check_range("validation_per_user", validation_per_user, 0, integer=True)
+  def splitter(self, data_dir: pathlib.Path) -> GivenFiles:
+    """The split of the files; ConfigError where there is no test file."""
     return GivenFiles(
       train=self.train,
       test=self.test,
       layout="user_lines",
       data_dir=str(data_dir),
-      validation_per_user=validation_per_user,
     )
 
   def read(self, data_dir: pathlib.Path) -> Interactions:
