@@ -20,15 +20,14 @@ of the pairs is told.
 
 import argparse
 import functools
-import json
 import os
 import pathlib
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from benchmarks.in_turn import print_summary, time_in_turn
 
 GIN_FILE = "runs/deepfm_frappe.gin"
 # Rows of Frappe, and the ids of its ten fields with 0 and 1.
@@ -176,8 +175,6 @@ def main() -> None:
   args = parser.parse_args()
   import torch
 
-  from recjax.runs import environment
-
   experiment, task, batches = load()
   ours, weights = make_ours(experiment, task, batches)
   peer = make_peer(experiment, task, batches, weights)
@@ -189,30 +186,13 @@ def main() -> None:
   losses = {name: run(0) for name, run in runs.items()}  # Compiles.
   print(f"mean loss of the first epoch: {losses}")
   np.testing.assert_allclose(losses["ours"], losses["peer"], rtol=0.05)
-  secs = {name: [] for name in runs}
-  for number in range(1, args.rounds + 1):
-    for name, run in runs.items():
-      start = time.perf_counter()
-      losses[name] = run(number)
-      secs[name].append(time.perf_counter() - start)
-    mine, theirs = secs["ours"][-1], secs["peer"][-1]
-    print(
-      f"round {number}: ours {mine:.2f}, theirs {theirs:.2f} s/epoch, ratio"
-      f" {mine / theirs:.3f}"
-    )
-  print(f"mean loss of the last round: {losses}")
-  pairs = zip(secs["ours"], secs["peer"], strict=True)
-  line = {
-    "name": "deepfm_frappe_epoch",
-    "ratio": round(statistics.median(a / b for a, b in pairs), 4),
-    "ours": round(statistics.median(secs["ours"]), 3),
-    "peer": round(statistics.median(secs["peer"]), 3),
-    "unit": "s/epoch",
-    "peer_name": f"PyTorch {torch.__version__}, tensors in memory",
-    "device": environment.device_text(),
-    "rounds": args.rounds,
-  }
-  print(json.dumps(line))
+  times = time_in_turn(runs, args.rounds, "s/epoch")
+  print_summary(
+    "deepfm_frappe_epoch",
+    times,
+    unit="s/epoch",
+    peer_name=f"PyTorch {torch.__version__}, tensors in memory",
+  )
 
 
 if __name__ == "__main__":

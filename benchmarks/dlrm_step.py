@@ -24,14 +24,13 @@ Both take N steps in turn, R times; the median ratio of the pairs is told.
 
 import argparse
 import functools
-import json
 import os
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from benchmarks.in_turn import print_summary, time_in_turn
 
 BATCH_SIZE, DIM, NUM_BATCHES = 2048, 16, 32
 BOTTOM, TOP = (512, 256, 64), (512, 256)
@@ -208,7 +207,6 @@ def main() -> None:
   import torch
 
   from recjax.data.example_batches import ExampleBatches
-  from recjax.runs import environment
 
   # One more for id 0, which is a missing value.
   table_rows = [1 + min(number, args.max_rows) for number in NUM_VALUES]
@@ -225,33 +223,19 @@ def main() -> None:
   }  # Compiles.
   print(f"mean loss of {NUM_BATCHES} steps of warm-up: {losses}")
   np.testing.assert_allclose(losses["ours"], losses["peer"], rtol=1e-4)
-  secs = {name: [] for name in runs}
-  for number in range(1, args.rounds + 1):
-    for name, run in runs.items():
-      start = time.perf_counter()
-      losses[name] = run(number, args.steps)
-      secs[name].append((time.perf_counter() - start) / args.steps)
-    mine, theirs = 1e3 * secs["ours"][-1], 1e3 * secs["peer"][-1]
-    print(
-      f"round {number}: ours {mine:.2f}, theirs {theirs:.2f} ms/step, ratio"
-      f" {mine / theirs:.3f}"
-    )
-  print(f"mean loss of the last round: {losses}")
-  pairs = zip(secs["ours"], secs["peer"], strict=True)
-  line = {
-    "name": f"dlrm_step_{args.optimizer}",
-    "ratio": round(statistics.median(a / b for a, b in pairs), 4),
-    "ours": round(1e3 * statistics.median(secs["ours"]), 3),
-    "peer": round(1e3 * statistics.median(secs["peer"]), 3),
-    "unit": "ms/step",
-    "peer_name": f"PyTorch {torch.__version__}, EmbeddingBag(sparse=True)",
-    "device": environment.device_text(),
-    "rows": sum(table_rows),
-    "ids": args.ids,
-    "steps": args.steps,
-    "rounds": args.rounds,
+  timed = {
+    name: functools.partial(run, steps=args.steps) for name, run in runs.items()
   }
-  print(json.dumps(line))
+  times = time_in_turn(timed, args.rounds, "ms/step", scale=1e3 / args.steps)
+  print_summary(
+    f"dlrm_step_{args.optimizer}",
+    times,
+    unit="ms/step",
+    peer_name=f"PyTorch {torch.__version__}, EmbeddingBag(sparse=True)",
+    rows=sum(table_rows),
+    ids=args.ids,
+    steps=args.steps,
+  )
 
 
 if __name__ == "__main__":

@@ -27,13 +27,13 @@ ratio of the pairs is told.
 
 import argparse
 import functools
-import json
 import os
 import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
+
+from benchmarks.in_turn import print_summary, time_in_turn
 
 NUM_FEATURES, NUM_EXAMPLES, MILLION = 26, 2048, 1_000_000
 LEARNING_RATE = 0.05
@@ -219,8 +219,6 @@ def main() -> None:
   parser.add_argument("--rounds", type=int, default=15)
   args = parser.parse_args()
 
-  from recjax.runs import environment
-
   data = make_data(args.rows, args.dim, args.ids)
   distinct = statistics.mean(len(np.unique(ids)) for ids in data[0])
   print(
@@ -232,35 +230,21 @@ def main() -> None:
   runs = {"ours": ours, "peer": peer}
   losses = {name: run(NUM_BATCHES) for name, run in runs.items()}  # Compiles.
   print(f"loss after the warm-up: {losses}")
-  secs = {name: [] for name in runs}
-  for number in range(1, args.rounds + 1):
-    for name, run in runs.items():
-      start = time.perf_counter()
-      losses[name] = run(args.steps)
-      secs[name].append((time.perf_counter() - start) / args.steps)
-    mine, theirs = 1e3 * secs["ours"][-1], 1e3 * secs["peer"][-1]
-    print(
-      f"round {number}: ours {mine:.2f}, theirs {theirs:.2f} ms/step, ratio"
-      f" {mine / theirs:.3f}"
-    )
-  print(f"loss after the last round: {losses}")
-  pairs = zip(secs["ours"], secs["peer"], strict=True)
-  line = {
-    "name": f"embedding_step_{args.peer}",
-    "ratio": round(statistics.median(a / b for a, b in pairs), 4),
-    "ours": round(1e3 * statistics.median(secs["ours"]), 3),
-    "peer": round(1e3 * statistics.median(secs["peer"]), 3),
-    "unit": "ms/step",
-    "peer_name": peer_name,
-    "device": environment.device_text(),
-    "rows": args.rows,
-    "dim": args.dim,
-    "ids": args.ids,
-    "large_pages": args.large_pages,
-    "steps": args.steps,
-    "rounds": args.rounds,
+  timed = {
+    name: lambda _, run=run: run(args.steps) for name, run in runs.items()
   }
-  print(json.dumps(line))
+  times = time_in_turn(timed, args.rounds, "ms/step", scale=1e3 / args.steps)
+  print_summary(
+    f"embedding_step_{args.peer}",
+    times,
+    unit="ms/step",
+    peer_name=peer_name,
+    rows=args.rows,
+    dim=args.dim,
+    ids=args.ids,
+    large_pages=args.large_pages,
+    steps=args.steps,
+  )
 
 
 if __name__ == "__main__":

@@ -9,33 +9,38 @@ from recjax.runs import environment
 
 
 def time_in_turn(
-  runs: Mapping[str, Callable[[int], object]], rounds: int, unit: str
+  runs: Mapping[str, Callable[[int], object]],
+  rounds: int,
+  unit: str,
+  *,
+  scale: float = 1.0,
 ) -> dict[str, list[float]]:
-  """Seconds of each round of "ours" and "peer", printed as they come.
+  """Times of each round of "ours" and "peer", printed as they come.
 
   Args:
     runs: take the number of the round, from 1.
     rounds: how many.
-    unit: of what is printed, such as "s/epoch".
+    unit: of the times, such as "s/epoch".
+    scale: of the unit in a second, such as 1e3 / steps for "ms/step".
   """
-  secs: dict[str, list[float]] = {name: [] for name in runs}
+  times: dict[str, list[float]] = {name: [] for name in runs}
   for number in range(1, rounds + 1):
     for name, run in runs.items():
       start = time.perf_counter()
       run(number)
-      secs[name].append(time.perf_counter() - start)
-    mine, theirs = secs["ours"][-1], secs["peer"][-1]
+      times[name].append(scale * (time.perf_counter() - start))
+    mine, theirs = times["ours"][-1], times["peer"][-1]
     print(
       f"round {number}: ours {mine:.4g}, theirs {theirs:.4g} {unit}, ratio"
       f" {mine / theirs:.3f}",
       flush=True,
     )
-  return secs
+  return times
 
 
 def print_summary(
   name: str,
-  secs: Mapping[str, list[float]],
+  times: Mapping[str, list[float]],
   *,
   unit: str,
   peer_name: str,
@@ -45,20 +50,20 @@ def print_summary(
 
   Args:
     name: of the benchmark.
-    secs: of `time_in_turn`.
+    times: of `time_in_turn`.
     unit: of the times.
     peer_name: what stands beside us.
     **more: what else the line holds.
   """
-  pairs = zip(secs["ours"], secs["peer"], strict=True)
+  pairs = zip(times["ours"], times["peer"], strict=True)
   line = {
     "name": name,
     "ratio": round(statistics.median(a / b for a, b in pairs), 4),
-    "ours": round(statistics.median(secs["ours"]), 4),
-    "peer": round(statistics.median(secs["peer"]), 4),
+    "ours": round(statistics.median(times["ours"]), 4),
+    "peer": round(statistics.median(times["peer"]), 4),
     "unit": unit,
     "peer_name": peer_name,
     "device": environment.device_text(),
-    "rounds": len(secs["ours"]),
+    "rounds": len(times["ours"]),
   }
   print(json.dumps(line | more))

@@ -21,15 +21,13 @@ the steps is scaled to an epoch, and the median ratio of the pairs is told.
 import argparse
 import dataclasses
 import functools
-import json
 import os
 import pathlib
-import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
 
+from benchmarks.in_turn import print_summary, time_in_turn
 from recjax.data.ragged import Ragged
 
 DIM, NUM_BLOCKS, DROPOUT_RATE, BATCH_SIZE = 50, 2, 0.2, 128
@@ -194,8 +192,6 @@ def main() -> None:
   args = parser.parse_args()
   import torch
 
-  from recjax.runs import environment
-
   torch.set_num_threads(os.cpu_count() or 1)
   dataset = DATASETS[args.dataset]
   sequences, num_items = load(dataset)
@@ -213,32 +209,16 @@ def main() -> None:
   )
   losses = {name: run(0) for name, run in runs.items()}  # Compiles.
   print(f"mean loss of the warm-up: {losses}")
-  secs = {name: [] for name in runs}
-  for number in range(1, args.rounds + 1):
-    for name, run in runs.items():
-      start = time.perf_counter()
-      losses[name] = run(number)
-      taken = time.perf_counter() - start
-      secs[name].append(taken * steps_per_epoch / steps)
-    ours, peer = secs["ours"][-1], secs["peer"][-1]
-    print(
-      f"round {number}: ours {ours:.2f}, theirs {peer:.2f} s/epoch, ratio"
-      f" {ours / peer:.3f}"
-    )
-  print(f"mean loss of the last round: {losses}")
-  pairs = zip(secs["ours"], secs["peer"], strict=True)
-  line = {
-    "name": f"sasrec_training_epoch_{args.dataset}",
-    "ratio": round(statistics.median(a / b for a, b in pairs), 4),
-    "ours": round(statistics.median(secs["ours"]), 3),
-    "peer": round(statistics.median(secs["peer"]), 3),
-    "unit": "s/epoch",
-    "peer_name": f"PyTorch {torch.__version__}, padded",
-    "device": environment.device_text(),
-    "steps": steps,
-    "rounds": args.rounds,
-  }
-  print(json.dumps(line))
+  times = time_in_turn(
+    runs, args.rounds, "s/epoch", scale=steps_per_epoch / steps
+  )
+  print_summary(
+    f"sasrec_training_epoch_{args.dataset}",
+    times,
+    unit="s/epoch",
+    peer_name=f"PyTorch {torch.__version__}, padded",
+    steps=steps,
+  )
 
 
 if __name__ == "__main__":
