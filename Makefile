@@ -24,7 +24,7 @@ demo: $(VENV)/installed
 	$(BIN)/recjax report $(WORKDIR) --out=$(WORKDIR)/report
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

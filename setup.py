@@ -21,6 +21,7 @@ EXTRAS = {
   "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5"],
   "test": [
     "pytest>=8",
+    "pytest-xdist>=3",
     "beartype>=0.20",
     "scikit-learn>=1.5",
     "ruff>=0.14",
