@@ -206,9 +206,7 @@ class RetrievalBench:
       **self._context_of(eval_set.rows),
     }
     if self.task.history is not None:
-      width = self.task.history.max_len
-      recent = eval_set.history.last(width).padded(width)
-      columns["history"] = recent.astype(np.int32)
+      columns["history"] = self.task.history.served(eval_set.history)
     parts = [
       np.asarray(self._encode_users(weights, self._device_columns, block))[:num]
       for block, num in _blocks(columns)

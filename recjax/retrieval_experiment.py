@@ -112,6 +112,10 @@ class RetrievalExperiment:
         f"{name}.source must be a data source such as"
         f" @movielens.MovieLens100K(); got {self.source!r}."
       )
+    if not isinstance(self.model, TwoTower):
+      raise ConfigError(
+        f"{name}.model must be a @two_tower.TwoTower(); got {self.model!r}."
+      )
     if not callable(self.splitter):
       raise ConfigError(
         f"{name}.splitter must be a splitter such as @splits.LeaveOneOut();"

@@ -56,8 +56,11 @@ class HardListFile:
     path = pathlib.Path(data_dir) / self.path
     if not path.is_file():
       raise DataError(f"there are no lists of hard negatives at {path}.")
-    is_parquet = path.suffix == ".parquet"
-    table = parquet.read_table(path) if is_parquet else csv.read_csv(path)
+    read = parquet.read_table if path.suffix == ".parquet" else csv.read_csv
+    try:
+      table = read(path)
+    except (pa.ArrowInvalid, OSError) as error:
+      raise DataError(f"{path} can not be read: {error}.") from error
     for column in (self.user_column, self.item_column):
       if column not in table.column_names:
         raise DataError(

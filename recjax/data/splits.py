@@ -262,8 +262,8 @@ class GivenFiles:
     validation_per_user: without a file for it, so many random training rows
       of each user who has more than twice as many are the validation part.
     validation_fraction: instead, this share of the training rows of each user,
-      rounded, at random: users weigh in the validation part as they do in a
-      test part that was cut by a share.
+      rounded, at random, but never all: users weigh in the validation part as
+      they do in a test part that was cut by a share.
     seed: of that draw.
   """
 
@@ -331,10 +331,12 @@ def _hold_out(
   order = np.lexsort((np.random.default_rng(seed).random(len(train)), user))
   begin = np.searchsorted(user[order], user[order])  # Of each row's user.
   count = np.bincount(user)[user[order]]
-  num = held if isinstance(held, int) else np.floor(held * count + 0.5)
+  if isinstance(held, int):
+    num = np.where(count > 2 * held, held, 0)
+  else:
+    num = np.minimum(np.floor(held * count + 0.5), count - 1)
   chosen = np.zeros(len(train), bool)
-  rank = np.arange(len(train)) - begin
-  chosen[order] = (rank < num) & (count > 2 * num)
+  chosen[order] = np.arange(len(train)) - begin < num
   return {"train": train[~chosen], "validation": train[chosen]}
 
 

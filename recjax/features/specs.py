@@ -117,7 +117,9 @@ class Bucketized:
     column: where it stands; by default the name.
     boundaries: increasing numbers; or, instead,
     num_quantiles: boundaries are the quantiles of the training rows that part
-      them into so many intervals; equal ones are merged.
+      them into so many intervals; equal ones are merged; or, instead,
+    num_intervals: so many intervals of equal width, from the least to the
+      greatest number of the training rows.
   """
 
   name: str

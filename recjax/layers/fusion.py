@@ -1,4 +1,4 @@
-"""Vectors of several modalities into one: text, image, id.
+"""Vectors of several modalities into one: text, image, sound.
 
 With x_m the vector of modality m, and every sum and softmax over those that an
 example has,

@@ -30,13 +30,14 @@ class HierarchicalHistory(nn.Module):
 
   Attributes:
     segment_len: items of a full segment.
-    segment: encoder of the items of a segment.
-    sequence: encoder of the vectors of the segments, oldest first.
+    segment: encoder of the items of a segment; None is `MeanHistory`.
+    sequence: encoder of the vectors of the segments, oldest first; None is
+      `GRUHistory`.
   """
 
   segment_len: int = 10
-  segment: Any = MeanHistory()
-  sequence: Any = GRUHistory()
+  segment: Any = None
+  sequence: Any = None
 
   def __post_init__(self):
     super().__post_init__()
@@ -66,12 +67,15 @@ class HierarchicalHistory(nn.Module):
       history, where, self.segment_len
     )
     batch, num = segments_where.shape
-    vectors = self.segment(
+    # Made here: a module as a default would be one for all that use it.
+    segment = self.segment or MeanHistory(name="segment")
+    sequence = self.sequence or GRUHistory(name="sequence")
+    vectors = segment(
       items.reshape(batch * num, self.segment_len, -1),
       items_where.reshape(batch * num, self.segment_len),
       deterministic=deterministic,
     )
-    return self.sequence(
+    return sequence(
       vectors.reshape(batch, num, -1),
       segments_where,
       deterministic=deterministic,

@@ -12,7 +12,8 @@ class TowerInputs:
 
   Attributes:
     fields: embedding of each feature of ids.
-    context: the same of the moment of a request, which also opens gates.
+    context: what is known of the moment of a request, which also opens gates;
+      it has no history. None where nothing is.
     numbers: features of one number each, side by side; or None.
     tokens: embeddings of the tokens of each text, and which are there.
     modalities: vectors known beforehand, such as of images.
@@ -22,7 +23,7 @@ class TowerInputs:
   """
 
   fields: Mapping[str, Float[Array, "batch _dim"]]
-  context: Mapping[str, Float[Array, "batch _dim"]]
+  context: "TowerInputs | None"
   numbers: Float[Array, "batch num_dense"] | None
   tokens: Mapping[
     str, tuple[Float[Array, "batch _len _dim"], Bool[Array, "batch _len"]]

@@ -1,7 +1,9 @@
 """One tower of a two-tower model: what is known of a user or an item, in.
 
-  x = [e_1; ...; e_n; numbers; text; fused modalities; history state]
-  v = W MLP(gate(x)) + b
+  x = [e_1; ...; e_n; numbers; texts; vectors; history state]
+  v = W MLP([gate(x, c); c]) + b
+
+where c is what is known of the request, and texts and vectors may be fused.
 
 Each part is there only where the features ask for it. A tower without hidden
 layers and without projection is the vector of its only feature: matrix
@@ -12,6 +14,7 @@ same layers.
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -35,11 +38,13 @@ class Tower(nn.Module):
     batch_norm: before each activation.
     num_experts: a mixture of so many experts in place of the hidden layers; 0
       is none.
+    top_k_experts: of these, so many count for a row; 0 is all.
     project: a last linear layer of width `dim`; without it the last hidden
       layer is the vector.
-    context_gate: features of the context scale all other inputs.
+    context_gate: what is known of the request scales all other inputs.
     text: turns the tokens of a text into a vector.
-    fusion: joins vectors of modalities; None gives each a linear layer.
+    fusion: joins texts and vectors of an item or user; None sets them side by
+      side, vectors after a linear layer.
     history: encoder of the long-term history; None leaves it out.
     short_history: encoder of its last `short_len` items; both states are then
       joined by a gate.
@@ -58,6 +63,7 @@ class Tower(nn.Module):
   dropout_rate: float = 0.0
   batch_norm: bool = False
   num_experts: int = 0
+  top_k_experts: int = 0
   project: bool = True
   context_gate: bool = False
   text: Any = TokenBag()
@@ -79,6 +85,8 @@ class Tower(nn.Module):
     check_range("Tower.short_len", self.short_len, 1, integer=True)
     rate = self.history_dropout_rate
     check_range("Tower.history_dropout_rate", rate, 0.0, 0.99)
+    top_k = self.top_k_experts
+    check_range("Tower.top_k_experts", top_k, 0, self.num_experts, integer=True)
     if self.num_experts and not self.hidden:
       raise ConfigError(
         "Tower.num_experts needs Tower.hidden, the layers of an expert; got ()."
@@ -115,40 +123,78 @@ class Tower(nn.Module):
       ConfigError: there is no input, or no history where one is read.
     """
     parts = self._features(inputs, deterministic)
+    context = self._context(inputs, deterministic)
     if self.interests is None:
       if self.history is not None:
-        parts.append(self._history_state(inputs, parts, deterministic))
-      return self._vector(parts, inputs, deterministic)
+        known = parts + context
+        parts.append(self._history_state(inputs, known, deterministic))
+      return self._vector(parts, context, inputs.where, deterministic)
     history, where = self._checked_history(inputs, deterministic)
     interests = self.interests(history, where, deterministic=deterministic)
     batch, num = interests.shape[:2]
-    spread = lambda x: jnp.repeat(x, num, axis=0)
-    parts = [spread(part) for part in parts]
+    parts, context, rows_where = jax.tree.map(
+      lambda x: jnp.repeat(x, num, axis=0), (parts, context, inputs.where)
+    )
     parts.append(interests.reshape(batch * num, -1))
-    vectors = self._vector(parts, inputs, deterministic, spread)
+    vectors = self._vector(parts, context, rows_where, deterministic)
     return vectors.reshape(batch, num, -1)
 
-  def _features(self, inputs: TowerInputs, deterministic: bool) -> list[Array]:
-    """All inputs but the history, [batch, _] each; in the order of names."""
-    fields = {**inputs.fields, **inputs.context}
-    parts = [fields[name] for name in sorted(fields)]
+  def _features(
+    self, inputs: TowerInputs, deterministic: bool
+  ) -> list[Float[Array, "batch _"]]:
+    """All that is known but the history; in the order of names."""
+    parts = [inputs.fields[name] for name in sorted(inputs.fields)]
     if inputs.numbers is not None:
       parts.append(inputs.numbers)
+    texts = self._texts(inputs, deterministic, "text")
+    if self.fusion is None:
+      return [*parts, *texts.values(), *self._vectors(inputs, "modality")]
+    # A vector of zeros is what a missing one is encoded as.
+    present = {
+      name: jnp.any(vector != 0, axis=-1)
+      for name, vector in inputs.modalities.items()
+    }
+    present |= {name: inputs.tokens[name][1].any(axis=1) for name in texts}
+    if not present:
+      raise ConfigError(
+        "Tower.fusion joins texts and vectors, of which there are none: give"
+        " the side features of Text or Vector, or leave fusion away."
+      )
+    return [*parts, self.fusion({**inputs.modalities, **texts}, present)]
+
+  def _context(
+    self, inputs: TowerInputs, deterministic: bool
+  ) -> list[Float[Array, "batch _"]]:
+    """All that is known of the request; in the order of names."""
+    context = inputs.context
+    if context is None:
+      return []
+    parts = [context.fields[name] for name in sorted(context.fields)]
+    if context.numbers is not None:
+      parts.append(context.numbers)
+    texts = self._texts(context, deterministic, "context_text")
+    return [
+      *parts,
+      *texts.values(),
+      *self._vectors(context, "context_modality"),
+    ]
+
+  def _texts(
+    self, inputs: TowerInputs, deterministic: bool, prefix: str
+  ) -> dict[str, Float[Array, "batch _"]]:
+    out = {}
     for name in sorted(inputs.tokens):
-      text = self.text.clone(name=f"text_{name}", parent=self)
-      parts.append(text(*inputs.tokens[name], deterministic=deterministic))
-    if inputs.modalities and self.fusion is not None:
-      # A vector of zeros is what a missing one is encoded as.
-      present = {
-        name: jnp.any(vector != 0, axis=-1)
-        for name, vector in inputs.modalities.items()
-      }
-      parts.append(self.fusion(inputs.modalities, present))
-    else:
-      for name in sorted(inputs.modalities):
-        dense = nn.Dense(self.dim, name=f"modality_{name}")
-        parts.append(dense(inputs.modalities[name]))
-    return parts
+      text = self.text.clone(name=f"{prefix}_{name}", parent=self)
+      out[name] = text(*inputs.tokens[name], deterministic=deterministic)
+    return out
+
+  def _vectors(
+    self, inputs: TowerInputs, prefix: str
+  ) -> list[Float[Array, "batch dim"]]:
+    return [
+      nn.Dense(self.dim, name=f"{prefix}_{name}")(inputs.modalities[name])
+      for name in sorted(inputs.modalities)
+    ]
 
   def _checked_history(
     self, inputs: TowerInputs, deterministic: bool
@@ -183,22 +229,32 @@ class Tower(nn.Module):
   def _vector(
     self,
     parts: list[Array],
-    inputs: TowerInputs,
+    context: list[Array],
+    where: Bool[Array, " rows"] | None,
     deterministic: bool,
-    spread=None,
   ) -> Float[Array, "rows dim"]:
-    if not parts:
+    if self.context_gate and not context:
+      raise ConfigError(
+        "Tower.context_gate needs features of the context: set"
+        " RetrievalExperiment.context_features. Item towers see none."
+      )
+    if not parts and not context:
       raise ConfigError(
         "a tower needs a feature or a history; got none. See user_features and"
         " item_features of RetrievalExperiment."
       )
-    x = jnp.concatenate(parts, axis=-1)
-    if self.context_gate:
-      x = self._gated(x, inputs, spread)
+    if self.context_gate and parts:
+      gate = ContextGate(name="context_gate")
+      gated = gate(
+        jnp.concatenate(parts, axis=-1), jnp.concatenate(context, axis=-1)
+      )
+      parts = [gated]
+    x = jnp.concatenate([*parts, *context], axis=-1)
     if self.num_experts:
       layers = MixtureOfExperts(
         self.hidden,
         num_experts=self.num_experts,
+        top_k=self.top_k_experts,
         activation=self.activation,
         dropout_rate=self.dropout_rate,
         batch_norm=self.batch_norm,
@@ -212,22 +268,8 @@ class Tower(nn.Module):
         self.batch_norm,
         name="mlp",
       )
-    where = inputs.where
-    if where is not None and spread is not None:
-      where = spread(where)
     x = layers(x, deterministic=deterministic, where=where)
     return nn.Dense(self.dim, name="output")(x) if self.project else x
-
-  def _gated(self, x: Array, inputs: TowerInputs, spread) -> Array:
-    if not inputs.context:
-      raise ConfigError(
-        "Tower.context_gate needs features of the context: set"
-        " RetrievalExperiment.context_features. Item towers see none."
-      )
-    names = sorted(inputs.context)
-    context = jnp.concatenate([inputs.context[name] for name in names], axis=-1)
-    context = context if spread is None else spread(context)
-    return ContextGate(name="context_gate")(x, context)
 
 
 def last_items(

@@ -47,6 +47,9 @@ class TwoTower(nn.Module):
   learned_temperature: bool = False
 
   def __post_init__(self):
+    if self.user is self.item:
+      # One module in two places would have one set of parameters.
+      object.__setattr__(self, "item", self.item.clone())
     super().__post_init__()
     check_range("TwoTower.temperature", self.temperature, 0.01, 100.0)
     check_item_tower(self.item)
@@ -79,8 +82,10 @@ class TwoTower(nn.Module):
     """1 / t, by which products are multiplied in training."""
     if not self.learned_temperature:
       return jnp.float32(1.0 / self.temperature)
-    low, high = jnp.log(0.01), jnp.log(100.0)
-    return jnp.exp(-jnp.clip(self.log_temperature, low, high))
+    log_t = self.log_temperature
+    clipped = jnp.clip(log_t, jnp.log(0.01), jnp.log(100.0))
+    # Beyond a bound the slope stays, or log t would never come back.
+    return jnp.exp(-(log_t + jax.lax.stop_gradient(clipped - log_t)))
 
   def __call__(
     self,

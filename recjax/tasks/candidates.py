@@ -20,7 +20,6 @@ from recjax.losses.pairwise import bpr_loss, hinge_loss, warp_loss
 from recjax.losses.pointwise import binary_cross_entropy_loss
 from recjax.losses.retrieval import (
   candidate_softmax_loss,
-  in_batch_softmax_loss,
   mixture_loss,
 )
 from recjax.tasks.cross_batch_memory import MEMORY, CrossBatchMemory
@@ -38,7 +37,6 @@ from recjax.tasks.retrieval_objectives import (
   Binary,
   Mixture,
   Pairwise,
-  RetrievalObjective,
   Softmax,
   softmax_of,
 )
@@ -60,7 +58,7 @@ class CandidateSources:
   """
 
   sources: tuple[Any, ...]
-  objective: RetrievalObjective
+  objective: Any
   num_items: int
   remove_hits: str
 
@@ -70,7 +68,29 @@ class CandidateSources:
         "negatives must be a tuple of sources such as (InBatch(),"
         f" Uniform(1000)); got {self.sources!r}."
       )
+    for source in self.sources:
+      if isinstance(source, type) or not hasattr(source, "log_probability"):
+        raise ConfigError(
+          "negatives must be sources such as InBatch() or Uniform(1000); got"
+          f" {source!r}."
+        )
+    if not isinstance(self.objective, Softmax | Mixture | Binary | Pairwise):
+      raise ConfigError(
+        "the objective must be Softmax(), Mixture(), Binary() or Pairwise();"
+        f" got {self.objective!r}."
+      )
     kinds = [type(source) for source in self.sources]
+    if kinds == [Mined]:
+      raise ConfigError(
+        "Mined can not be the only source of negatives: before the first lists"
+        " are mined there would be nothing to learn from. Put InBatch() or"
+        " Uniform(num) beside it."
+      )
+    if len(set(self._in_batch)) > 1:
+      raise ConfigError(
+        "CrossBatchMemory.in_batch must estimate frequencies as the InBatch"
+        f" beside it does; got {' and '.join(map(repr, self._in_batch))}."
+      )
     twice = {kind.__name__ for kind in kinds if kinds.count(kind) > 1}
     if twice:
       raise ConfigError(
@@ -103,12 +123,15 @@ class CandidateSources:
     return state
 
   @property
+  def _in_batch(self) -> list[InBatch]:
+    """What knows how often items are in a batch; all are equal."""
+    own = [source for source in self.sources if isinstance(source, InBatch)]
+    memories = [s for s in self.sources if isinstance(s, CrossBatchMemory)]
+    return own + [memory.in_batch for memory in memories]
+
+  @property
   def _streaming(self) -> StreamingFrequency | None:
-    for source in self.sources:
-      in_batch = getattr(source, "in_batch", source)
-      if getattr(in_batch, "streaming", None) is not None:
-        return in_batch.streaming
-    return None
+    return self._in_batch[0].streaming if self._in_batch else None
 
   @property
   def mined(self) -> Mined | None:
@@ -203,10 +226,6 @@ class CandidateSources:
       lambda: self._log_counts(candidate_id, batch, arrays),
       batch,
     )
-    softmax = softmax_of(self.objective)
-    if softmax is not None and softmax.symmetric:
-      of_items = in_batch_softmax_loss(negative[0].T, batch[USER], None, where)
-      losses = (losses + of_items) / 2
     for source in self.sources:
       if isinstance(source, CrossBatchMemory):
         state[MEMORY] = source.push(
@@ -266,6 +285,15 @@ class CandidateSources:
       ignored.append(out)
     return jnp.concatenate(ignored, axis=1)
 
+  def _ignored_users(
+    self, ignored: Bool[Array, "batch batch"], batch: Batch
+  ) -> Bool[Array, "batch batch"]:
+    """Which users are no candidates of the item of a row."""
+    same = jnp.eye(len(ignored), dtype=bool)
+    if self.remove_hits != "none":
+      same = batch[USER][:, None] == batch[USER][None, :]
+    return ignored.T | same | ~batch["where"][None, :]
+
   def _in_order(self) -> list[Any]:
     """The sources in the order of their candidates."""
     return [
@@ -296,19 +324,27 @@ class CandidateSources:
 
   def _loss(self, positive, negative, ignored, log_counts, batch: Batch):
     where = batch["where"]
+
+    def softmax_loss(settings: Softmax):
+      of_users = _softmax(
+        settings, positive, negative, ignored, log_counts, where
+      )
+      if not settings.symmetric:
+        return of_users
+      others = self._ignored_users(ignored, batch)
+      of_items = candidate_softmax_loss(
+        positive, negative.T, None, None, others, where
+      )
+      return (of_users + of_items) / 2
+
     binary = lambda: binary_cross_entropy_loss(
       positive, negative, where, ignored
     )
     match self.objective:
       case Softmax():
-        return _softmax(
-          self.objective, positive, negative, ignored, log_counts, where
-        )
+        return softmax_loss(self.objective)
       case Mixture(weight=weight, softmax=softmax):
-        contrastive = _softmax(
-          softmax, positive, negative, ignored, log_counts, where
-        )
-        return mixture_loss(contrastive, binary(), weight=weight)
+        return mixture_loss(softmax_loss(softmax), binary(), weight=weight)
       case Binary():
         return binary()
       case Pairwise(kind="bpr"):

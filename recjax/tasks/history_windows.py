@@ -1,8 +1,8 @@
 """The history that stands beside a training event, cut out on the device.
 
 Where events have an order, it is what came before. Where they have none, as in
-the sets of graph papers, it is what else the user touched: the target itself is
-left out, or the model would only have to copy it.
+the sets of graph papers, it is what else the user touched, each item once: the
+target itself is left out, or the model would only have to copy it.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ class HistoryWindow:
   Attributes:
     max_len: most items; the last ones before the target are taken.
     order: "before": the training events before the target; "others": all
-      other training events of the user, of more than `max_len` those that
+      other training items of the user, of more than `max_len` those that
       follow the target in an order drawn once.
     features: of an item, one id each, whose embeddings stand side by side.
     seed: of the order of "others".
@@ -56,19 +56,32 @@ class HistoryWindow:
       "history_items" and "history_offsets"; items of user u lie in
       items[offsets[u]:offsets[u + 1]].
     """
-    items = train_items.values
     if self.order == "others":
-      items = items[self._drawn_order(train_items)]
+      train_items, _ = self._drawn(train_items)
     return {
-      "history_items": np.asarray(items, np.int32),
+      "history_items": np.asarray(train_items.values, np.int32),
       "history_offsets": np.asarray(train_items.offsets, np.int32),
     }
 
-  def _drawn_order(self, train_items: Ragged) -> Int[np.ndarray, " row"]:
-    """A random order within each user, the same at every call."""
-    rng = np.random.default_rng(self.seed)
-    draw = rng.random(len(train_items.values))
-    return np.lexsort((draw, train_items.row_ids))
+  def _drawn(
+    self, train_items: Ragged
+  ) -> tuple[Ragged, Int[np.ndarray, " row"]]:
+    """The items of each user once, in a random order that is always the same.
+
+    With them the place of each training event's item among all of them.
+    """
+    items = train_items.values.astype(np.int64)
+    vocab = int(items.max(initial=0)) + 1
+    pairs, number = np.unique(
+      train_items.row_ids * vocab + items, return_inverse=True
+    )
+    rows, items = np.divmod(pairs, vocab)
+    draw = np.random.default_rng(self.seed).random(len(rows))
+    order = np.lexsort((draw, rows))
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    drawn = Ragged.from_pairs(rows, items[order], len(train_items))
+    return drawn, place[number]
 
   def places(self, train_items: Ragged) -> Int[np.ndarray, " row"]:
     """Where each training event, in the order of users, stands in its user's.
@@ -80,11 +93,26 @@ class HistoryWindow:
       For each value of `train_items` its place among "history_items" of its
       user, from 0.
     """
-    begin = np.repeat(train_items.offsets[:-1], train_items.lengths)
-    place = np.arange(len(train_items.values)) - begin
+    offsets, place = train_items.offsets, np.arange(len(train_items.values))
     if self.order == "others":
-      place[self._drawn_order(train_items)] = place.copy()
-    return place.astype(np.int32)
+      drawn, place = self._drawn(train_items)
+      offsets = drawn.offsets
+    begin = np.repeat(offsets[:-1], train_items.lengths)
+    return (place - begin).astype(np.int32)
+
+  def served(self, history: Ragged) -> Int[np.ndarray, "row max_len"]:
+    """Histories as the tower reads them when nothing is the target.
+
+    Args:
+      history: item ids, oldest first.
+
+    Returns:
+      Item ids, left-aligned, 0 where there is none.
+    """
+    if self.order == "others":
+      history, _ = self._drawn(history)
+    ids = history.last(self.max_len).padded(self.max_len)
+    return ids.astype(np.int32)
 
   def windows(
     self,

@@ -9,6 +9,7 @@ so that one look-up and one run of the item tower serve them all.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -90,6 +91,12 @@ class Retrieval:
         " RetrievalExperiment.history and history or interests of"
         f" TwoTower.user, or none of them; got {self.history!r} and the tower"
         f" {'reads one' if self.model.user.reads_history else 'reads none'}."
+      )
+    check_range("interest_power", self.interest_power, 0.0)
+    if self.interest_power != math.inf and self.model.user.interests is None:
+      raise ConfigError(
+        "interest_power chooses among the interests of a user, and"
+        " TwoTower.user has none."
       )
     _ = self._collections, self.sources
 

@@ -157,7 +157,8 @@ class InBatch:
     if self.streaming is None:
       return jnp.asarray(arrays[IN_BATCH_LOG_Q])[item_id]
     held = self.streaming.log_probability(arrays[FREQUENCY], item_id)
-    return log_draw_probability(held, jnp.sum(rows_where(batch)))
+    # Of a full batch, as those that the estimate comes from.
+    return log_draw_probability(held, batch[ITEM].shape[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,16 +267,14 @@ class HardLists:
   """Draws for each row from a given list of its own, such as impressions.
 
   The lists are arrays["hard_lists"], ids [list, width], left-aligned and
-  filled up with 0. A row whose list is empty has no candidates.
+  filled up with 0; list 0 is that of padding. A row whose user has an empty
+  list has no candidates.
 
   Attributes:
     num: draws of each row, with replacement.
-    column: of the batch, says which list is whose; "user_id" for a list a
-      user, in which case list 0 is that of padding.
   """
 
   num: int
-  column: str = USER
   shared: ClassVar[bool] = False
   name: ClassVar[str] = HARD_LISTS
 
@@ -300,7 +299,7 @@ class HardLists:
     return {}
 
   def _lists(self, batch: Batch, arrays: Arrays) -> Int[Array, "batch width"]:
-    return jnp.asarray(arrays[self.name])[batch[self.column]]
+    return jnp.asarray(arrays[self.name])[batch[USER]]
 
   def draw(
     self, key: Key[Array, ""], batch: Batch, arrays: Arrays, *, num_items: int
@@ -337,12 +336,28 @@ class HardLists:
     del num_items
     lists = self._lists(batch, arrays)
     length = jnp.maximum(jnp.sum(lists > 0, axis=1), 1)[:, None]
-    start = jnp.zeros((lists.shape[0], item_id.shape[1]), jnp.int32)
-    # Place after place, so that [batch, cand, width] never stands in memory.
-    count = lambda hits, ids: (hits + (item_id == ids[:, None]), None)
-    hits, _ = jax.lax.scan(count, start, jnp.where(lists > 0, lists, -1).T)
+    if item_id.shape[0] == 1:
+      hits = _count_shared(lists, item_id[0])
+    else:
+      where = (lists > 0)[:, None, :]
+      same = item_id[:, :, None] == lists[:, None, :]
+      hits = jnp.sum(same & where, axis=2)
     share = hits / length
     return jnp.log(jnp.maximum(share, np.exp(LOG_NEVER)))
+
+
+def _count_shared(
+  lists: Int[Array, "batch width"], item_id: Int[Array, " cand"]
+) -> Int[Array, "batch cand"]:
+  """How often each list holds each of the ids, by looking up the lists."""
+  ids = jnp.sort(item_id)
+  place = jnp.searchsorted(ids, lists).astype(jnp.int32)
+  found = ids[jnp.minimum(place, len(ids) - 1)] == lists
+  row = jnp.arange(lists.shape[0], dtype=jnp.int32)[:, None]
+  counts = jnp.zeros((lists.shape[0], len(ids)), jnp.int32)
+  counts = counts.at[row, place].add(found & (lists > 0), mode="drop")
+  # Equal ids are counted at the first of them.
+  return counts[:, jnp.searchsorted(ids, item_id)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -356,7 +371,6 @@ class Mined(HardLists):
 
   Attributes:
     num: draws of each row, with replacement.
-    column: of the batch, says which list is whose.
     pool: found for each user.
     refresh_epochs: after how many epochs the lists are mined anew.
     skip_top: of the nearest items that are left out, for they may well be

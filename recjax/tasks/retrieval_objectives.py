@@ -20,12 +20,20 @@ class Softmax:
     correct_positive: whether the positive is corrected as well, as Yi et al.
       (2019) do; else the sum over candidates estimates that over all items.
     symmetric: also chooses the user of an item among those of the batch, and
-      takes the mean of both losses; for in-batch negatives alone.
+      takes the mean of both losses; for in-batch negatives alone. How often a
+      user is in a batch is not corrected for.
   """
 
   log_q: bool = False
   correct_positive: bool = False
   symmetric: bool = False
+
+  def __post_init__(self):
+    if self.correct_positive and not self.log_q:
+      raise ConfigError(
+        "Softmax.correct_positive is part of the correction: it needs"
+        " Softmax.log_q=True."
+      )
 
 
 @dataclasses.dataclass(frozen=True)

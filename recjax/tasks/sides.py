@@ -93,7 +93,7 @@ def tower_inputs(
   is a row.
 
   Args:
-    sides: prefix -> features; "context" also opens the gates.
+    sides: prefix -> features: "user" or "item", and maybe "context".
     embeddings: by the names of `examples`.
     examples: the features of a step.
     history: features of the items of the history that are read.
@@ -102,37 +102,54 @@ def tower_inputs(
   Returns:
     The inputs.
   """
-  fields, context, numbers, tokens, modalities = {}, {}, [], {}, {}
-  for prefix, side in sides.items():
-    for field in side.fields:
-      name = f"{prefix}/{field.name}"
-      ids, rows = examples[name], embeddings[name]
-      if field.name in side.tokens:
-        rows = rows.reshape(-1, *rows.shape[-2:])
-        tokens[field.name] = rows, ids.reshape(-1, ids.shape[-1]) > 0
-        continue
-      target = context if prefix == CONTEXT else fields
-      target[name] = rows.reshape(-1, rows.shape[-1])
-    for name in side.numbers:
-      column = examples[f"{prefix}/{name}"].reshape(-1, 1)
-      numbers.append(column.astype(jnp.float32))
-    for field in side.vectors:
-      vector = examples[f"{prefix}/{field.name}"]
-      modalities[field.name] = vector.reshape(-1, field.dim)
+  known = {
+    prefix: _known(prefix, side, embeddings, examples)
+    for prefix, side in sides.items()
+  }
+  context = known.pop(CONTEXT, None)
+  if context is not None and not sides[CONTEXT].names:
+    context = None
+  (own,) = known.values()
   items, items_where = None, None
   if history:
     items = [embeddings[f"{HISTORY}/{name}"] for name in history]
     items = jnp.concatenate(items, axis=-1)
     items_where = examples[f"{HISTORY}/where"]
+  return dataclasses.replace(
+    own, context=context, history=items, history_where=items_where, where=where
+  )
+
+
+def _known(
+  prefix: str,
+  side: Side,
+  embeddings: Mapping[str, Float[Array, "..."]],
+  examples: Mapping[str, Shaped[Array, "..."]],
+) -> TowerInputs:
+  """What is known of one side."""
+  fields, numbers, tokens, modalities = {}, [], {}, {}
+  for field in side.fields:
+    name = f"{prefix}/{field.name}"
+    ids, rows = examples[name], embeddings[name]
+    if field.name in side.tokens:
+      rows = rows.reshape(-1, *rows.shape[-2:])
+      tokens[field.name] = rows, ids.reshape(-1, ids.shape[-1]) > 0
+    else:
+      fields[name] = rows.reshape(-1, rows.shape[-1])
+  for name in side.numbers:
+    column = examples[f"{prefix}/{name}"].reshape(-1, 1)
+    numbers.append(column.astype(jnp.float32))
+  for field in side.vectors:
+    vector = examples[f"{prefix}/{field.name}"]
+    modalities[field.name] = vector.reshape(-1, field.dim)
   return TowerInputs(
     fields=fields,
-    context=context,
+    context=None,
     numbers=jnp.concatenate(numbers, axis=-1) if numbers else None,
     tokens=tokens,
     modalities=modalities,
-    history=items,
-    history_where=items_where,
-    where=where,
+    history=None,
+    history_where=None,
   )
 
 

@@ -319,6 +319,7 @@ def five_users(tmp_path) -> Interactions:
     # 0.25 of 7 are 1.75, of 4 they are 1.
     ({"validation_fraction": 0.25}, [0, 2, 2, 1, 2, 2]),
     ({"validation_fraction": 0.1}, [0, 1, 1, 0, 1, 1]),
+    ({"validation_fraction": 0.5}, [0, 4, 4, 2, 4, 4]),
   ],
 )
 def test_given_files_hold_out_rows_for_validation(tmp_path, held, expected):

@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,3 +71,16 @@ def test_the_mean_of_means_weighs_segments_and_not_items():
 def test_bad_settings_name_the_rule():
   with pytest.raises(ConfigError, match="segment_len must lie in"):
     HierarchicalHistory(0)
+
+
+def test_two_of_them_have_their_own_parameters():
+  class Both(nn.Module):
+    one: nn.Module
+    other: nn.Module
+
+    def __call__(self, history, where):
+      return self.one(history, where) + self.other(history, where)
+
+  both = Both(HierarchicalHistory(), HierarchicalHistory())
+  variables = both.init(jax.random.key(0), HISTORY, WHERE)
+  assert set(variables["params"]) == {"one", "other"}

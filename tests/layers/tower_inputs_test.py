@@ -6,7 +6,7 @@ from recjax.layers.tower_inputs import TowerInputs
 
 def test_inputs_go_through_jit_with_what_is_missing():
   inputs = TowerInputs(
-    {"a": jnp.ones((2, 3))}, {}, None, {}, {"b": jnp.ones((2, 1))}, None, None
+    {"a": jnp.ones((2, 3))}, None, None, {}, {"b": jnp.ones((2, 1))}, None, None
   )
   double = jax.jit(lambda tree: jax.tree.map(lambda x: 2 * x, tree))
   out = double(inputs)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recjax.errors import ConfigError
-from recjax.layers.fusion import ConcatFusion
+from recjax.layers.fusion import ConcatFusion, GatedFusion
 from recjax.layers.histories import MeanHistory
 from recjax.layers.interests import SelfAttentiveInterests
 from recjax.layers.tower_inputs import TowerInputs
@@ -18,7 +18,15 @@ draw = lambda *shape: jnp.asarray(RNG.normal(size=shape).astype(np.float32))
 WHERE = jnp.asarray(np.arange(LEN)[None] < np.array([5, 3, 1, 0])[:, None])
 INPUTS = TowerInputs(
   fields={"user/b": draw(ROWS, 2), "user/a": draw(ROWS, 3)},
-  context={"context/hour": draw(ROWS, 2)},
+  context=TowerInputs(
+    {"context/hour": draw(ROWS, 2)},
+    None,
+    draw(ROWS, 1),
+    {},
+    {"image": draw(ROWS, 3)},
+    None,
+    None,
+  ),
   numbers=draw(ROWS, 1),
   tokens={"title": (draw(ROWS, 6, 2), jnp.ones((ROWS, 6), bool))},
   modalities={"image": draw(ROWS, 7)},
@@ -39,17 +47,22 @@ def test_the_parts_stand_side_by_side():
   text = tokens @ params["text_title"]["output"]["kernel"]
   image = np.asarray(INPUTS.modalities["image"])
   image = image @ params["modality_image"]["kernel"]
+  assert INPUTS.context is not None
+  sight = np.asarray(INPUTS.context.modalities["image"])
+  sight = sight @ params["context_modality_image"]["kernel"]
   where = np.asarray(WHERE)[..., None]
   mean = (np.asarray(INPUTS.history) * where).sum(1)
   mean /= np.maximum(where.sum(1), 1)
   expected = [
-    INPUTS.context["context/hour"],
     INPUTS.fields["user/a"],
     INPUTS.fields["user/b"],
     INPUTS.numbers,
     text,
     image,
     mean,
+    INPUTS.context.fields["context/hour"],
+    INPUTS.context.numbers,
+    sight,
   ]
   np.testing.assert_allclose(out, np.concatenate(expected, 1), atol=1e-5)
 
@@ -82,6 +95,37 @@ def test_each_interest_goes_through_the_same_layers():
   assert np.abs(out[0, 0] - out[0, 1]).max() > 1e-3
 
 
+def test_a_gate_reads_all_of_the_context_and_scales_the_rest():
+  tower = Tower(4, project=False, context_gate=True)
+  variables = tower.init(jax.random.key(0), INPUTS, deterministic=True)
+  leaves, tree = jax.tree.flatten(variables)
+  wave = lambda x: 0.1 * jnp.cos(jnp.arange(x.size)).reshape(x.shape)
+  noisy = [x + wave(x) for x in leaves]
+  variables = jax.tree.unflatten(tree, noisy)
+  run_with = lambda inputs: np.asarray(
+    tower.apply(variables, inputs, deterministic=True)
+  )
+  before, context = run_with(INPUTS), INPUTS.context
+  assert context is not None and context.numbers is not None
+  width = before.shape[1] - 2 - 1 - 4  # What is behind is the context itself.
+  for name, other in (
+    ("numbers", context.numbers + 1),
+    ("fields", {"context/hour": context.fields["context/hour"] + 1}),
+    ("modalities", {"image": context.modalities["image"] + 1}),
+  ):
+    after = run_with(INPUTS.replace(context=context.replace(**{name: other})))
+    assert np.abs(after - before)[:, :width].max() > 1e-3
+
+
+def test_a_fusion_joins_texts_and_vectors():
+  _, params = run(Tower(4, fusion=GatedFusion(6)))
+  assert set(params["fusion"]) == {"project_image", "project_title", "gates"}
+  with pytest.raises(ConfigError, match="fusion joins texts and vectors"):
+    run(
+      Tower(4, fusion=GatedFusion(6)), INPUTS.replace(tokens={}, modalities={})
+    )
+
+
 def test_a_context_gate_starts_open():
   gated, _ = run(Tower(4, project=False, context_gate=True))
   plain, _ = run(Tower(4, project=False))
@@ -93,7 +137,7 @@ def test_items_of_the_history_are_dropped_whole_in_training_alone():
     3, project=False, history=MeanHistory(), history_dropout_rate=0.5
   )
   inputs = TowerInputs(
-    {}, {}, None, {}, {}, jnp.ones((64, 8, 3)), jnp.ones((64, 8), bool)
+    {}, None, None, {}, {}, jnp.ones((64, 8, 3)), jnp.ones((64, 8), bool)
   )
   key = {"dropout": jax.random.key(0)}
   out = tower.apply({}, inputs, deterministic=False, rngs=key)
@@ -133,13 +177,13 @@ def test_bad_settings_are_told(settings, message):
 
 
 def test_what_a_tower_can_not_do_without():
-  nothing = TowerInputs({}, {}, None, {}, {}, None, None)
+  nothing = TowerInputs({}, None, None, {}, {}, None, None)
   with pytest.raises(ConfigError, match="a feature or a history"):
     run(Tower(4), nothing)
   with pytest.raises(ConfigError, match="given none"):
     run(Tower(4, history=MeanHistory()), nothing)
   with pytest.raises(ConfigError, match="context_features"):
-    run(Tower(4, context_gate=True), INPUTS.replace(context={}))
+    run(Tower(4, context_gate=True), INPUTS.replace(context=None))
 
 
 @pytest.mark.parametrize(

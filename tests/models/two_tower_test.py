@@ -13,7 +13,7 @@ from recjax.models.two_tower import TwoTower
 
 def inputs(rows: int, dim: int = 3, seed: int = 0) -> TowerInputs:
   x = jax.random.normal(jax.random.key(seed), (rows, dim))
-  return TowerInputs({"id": x}, {}, None, {}, {}, None, None)
+  return TowerInputs({"id": x}, None, None, {}, {}, None, None)
 
 
 PLAIN = Tower(3, project=False)
@@ -49,6 +49,14 @@ def test_a_learned_temperature_stays_in_its_range(log_t, expected):
   params = {"log_temperature": jnp.float32(log_t)}
   out = model.apply({"params": params}, inputs(1), inputs(1))
   np.testing.assert_allclose(out["inverse_temperature"], expected, rtol=1e-5)
+
+
+def test_one_tower_for_both_sides_is_two():
+  tower = Tower(3)
+  variables = TwoTower(tower, tower).init(
+    jax.random.key(0), inputs(2), inputs(2)
+  )
+  assert set(variables["params"]) == {"user", "item"}
 
 
 def test_bad_settings_are_told():

@@ -180,17 +180,37 @@ def test_binary_mixture_and_pairwise_losses():
   assert np.isfinite(run(sources, Pairwise("warp"))[0]).all()
 
 
-def test_the_symmetric_loss_also_chooses_users():
-  losses, _, _, table, users = run((InBatch(),), Softmax(symmetric=True))
+@pytest.mark.parametrize("remove_hits", ["none", "target", "touched"])
+def test_the_symmetric_loss_also_chooses_users(remove_hits):
+  symmetric = Softmax(symmetric=True)
+  losses, _, _, table, users = run((InBatch(),), symmetric, remove_hits)
   scores = users[:4] @ table[ITEMS[:4]].T
+
+  def is_hit(user, item):
+    """Whether the row `user` is no negative of the row `item`."""
+    if remove_hits == "none":
+      return False
+    touched = TOUCHED[int(USERS[user])] if remove_hits == "touched" else ()
+    return ITEMS[user] == ITEMS[item] or ITEMS[item] in touched
+
+  def same_user(one, other):
+    return remove_hits != "none" and USERS[one] == USERS[other]
+
   for row in range(4):
-    one_way = [j for j in range(4) if ITEMS[j] != ITEMS[row] or j == row]
-    back = [j for j in range(4) if USERS[j] != USERS[row] or j == row]
+    one_way = [j for j in range(4) if j == row or not is_hit(row, j)]
+    back = [
+      j
+      for j in range(4)
+      if j == row or not (is_hit(j, row) or same_user(j, row))
+    ]
     expected = (
       np.log(np.exp(scores[row, one_way]).sum())
       + np.log(np.exp(scores[back, row]).sum())
     ) / 2 - scores[row, row]
     np.testing.assert_allclose(losses[row], expected, rtol=1e-4)
+  binary = run((InBatch(),), Binary(), remove_hits)[0]
+  mixed = run((InBatch(),), Mixture(0.3, symmetric), remove_hits)[0]
+  np.testing.assert_allclose(mixed, 0.3 * losses + 0.7 * binary, rtol=1e-5)
 
 
 def test_the_memory_holds_the_positives_of_the_batch_before():
@@ -245,6 +265,15 @@ def test_no_gradient_is_lost_or_nan():
     ((), Softmax(), "tuple of sources"),
     ((Uniform(3), Uniform(4)), Softmax(), "different kinds.*Uniform"),
     ((Uniform(3),), Softmax(symmetric=True), "InBatch"),
+    (("uniform",), Softmax(), "must be sources.*'uniform'"),
+    ((Uniform,), Softmax(), "must be sources"),
+    ((InBatch(),), Softmax, "objective must be"),
+    ((Mined(3),), Softmax(), "only source"),
+    (
+      (InBatch(StreamingFrequency(9)), CrossBatchMemory(4)),
+      Softmax(),
+      "as the InBatch beside it",
+    ),
   ],
 )
 def test_bad_settings_are_told(sources, objective, message):

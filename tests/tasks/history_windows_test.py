@@ -35,6 +35,21 @@ def test_others_are_all_but_the_target(seed):
   np.testing.assert_array_equal(ids[4], 0)
 
 
+def test_an_item_that_was_touched_twice_is_no_history_of_itself():
+  items = Ragged(np.array([5, 5, 7, 5]), np.array([0, 0, 3, 4]))
+  window = HistoryWindow(max_len=3, order="others")
+  constants = {k: jnp.asarray(x) for k, x in window.constants(items).items()}
+  ids, _ = window.windows(
+    jnp.array([1, 1, 1, 2]), jnp.asarray(window.places(items)), constants
+  )
+  np.testing.assert_array_equal(
+    ids, [[7, 0, 0], [7, 0, 0], [5, 0, 0], [0, 0, 0]]
+  )
+  np.testing.assert_array_equal(
+    np.sort(window.served(items)), [[0, 0, 0], [0, 5, 7], [0, 0, 5]]
+  )
+
+
 def test_of_too_many_others_some_are_taken():
   ids = cut(HistoryWindow(max_len=2, order="others"))
   for row, target in enumerate((5, 6, 7, 8)):

@@ -145,10 +145,24 @@ def test_in_batch_frequencies_from_the_stream():
   np.testing.assert_allclose(jnp.exp(log_q), 1 - np.sqrt(0.5), rtol=1e-5)
 
 
-def test_lists_by_another_column_of_the_batch():
+def test_a_batch_that_is_not_full_has_the_frequencies_of_full_ones():
+  streaming = StreamingFrequency(NUM_ITEMS + 1, initial_gap=2.0)
+  arrays = {FREQUENCY: streaming.init()}
+  item_id = jnp.arange(1, 9, dtype=jnp.int32)
+  full, few = (
+    log_probability(
+      InBatch(streaming), IDS, {"item_id": item_id, "where": where}, arrays
+    )
+    for where in (jnp.ones(8, bool), jnp.arange(8) < 2)
+  )
+  np.testing.assert_array_equal(full, few)
+
+
+def test_the_lists_of_users():
   lists = np.array([[7, 0], [8, 9]], np.int32)
-  batch = {"item_id": jnp.ones(3), "row": jnp.array([0, 1, 0], jnp.int32)}
-  source = HardLists(50, column="row")
+  users = jnp.array([0, 1, 0], jnp.int32)
+  batch = {"item_id": jnp.ones(3), "user_id": users}
+  source = HardLists(50)
   arrays = {HARD_LISTS: lists}
   item_id, where = draw(source, jax.random.key(0), batch, arrays)
   assert np.all(where)
@@ -158,6 +172,13 @@ def test_lists_by_another_column_of_the_batch():
   half, never = np.log(0.5), LOG_NEVER
   np.testing.assert_allclose(
     log_q, [[0.0, never], [half, never], [never, 0.0]], atol=1e-5
+  )
+  # The same for ids that are asked of all rows, 0 and equal ones among them.
+  shared = jnp.array([[9, 7, 0, 9, 3, 8]], jnp.int32)
+  repeated = jnp.broadcast_to(shared, (3, 6))
+  np.testing.assert_array_equal(
+    log_probability(source, shared, batch, arrays),
+    log_probability(source, repeated, batch, arrays),
   )
 
 
