@@ -5,10 +5,10 @@
       [--batch B] [--rounds R] [--ef-construction E] [--skip NAME ...]
 
 N vectors of length 1 in planted clusters: a centre drawn on the sphere plus
-normal noise of S in each dimension. Queries are drawn likewise. With --vectors
-the rows of the array `item_vectors` (or the first one) are repeated until
-there are N, with noise of S times their mean norm over sqrt(dim), and so are
-the queries; so neighbours are as far apart as trained items let them be.
+normal noise of S in each dimension. Queries are drawn likewise. With --vectors,
+the items.npz of `recjax export`, its vectors are repeated until there are N,
+with noise of S times their mean norm over sqrt(dim), and so are the queries; so
+neighbours are as far apart as trained items let them be.
 
 Each index is built once, and its settings of the search are swept on half of
 the queries until recall@k is at least R; the other half tells the recall that
@@ -60,11 +60,9 @@ def tiled(num: int, rows: np.ndarray, noise: float, seed: int) -> np.ndarray:
 
 
 def load_rows(path: pathlib.Path) -> np.ndarray:
-  """Vectors of an npz file without the zeros of padding."""
+  """Vectors of items that `recjax export` wrote."""
   with np.load(path) as arrays:
-    name = "item_vectors" if "item_vectors" in arrays else arrays.files[0]
-    rows = arrays[name].astype(np.float32)
-  return rows[np.abs(rows).sum(1) > 0]
+    return arrays["vector"].astype(np.float32)
 
 
 def make_data(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
