@@ -27,9 +27,9 @@ from recjax.retrieval.topk import top_k
 from recjax.runs.record import RunRecord
 from recjax.runs.slice_plot import plot_slices
 from recjax.tasks.hard_mining import mine_hard_negatives
+from recjax.tasks.list_negatives import HARD_LISTS, MINED
 from recjax.tasks.pairs import USER
 from recjax.tasks.retrieval import PLACE, Retrieval
-from recjax.tasks.retrieval_negatives import HARD_LISTS, MINED
 from recjax.tasks.sides import CONTEXT
 from recjax.train.refreshed import Refresher
 from recjax.types import ITEM, Batch, Params

@@ -22,9 +22,10 @@ from recjax.models.two_tower import TwoTower
 from recjax.retrieval_bench import RetrievalBench
 from recjax.retrieval_sides import Feature, encode_context, encode_side
 from recjax.tasks.history_windows import HistoryWindow
+from recjax.tasks.list_negatives import HARD_LISTS
 from recjax.tasks.pairs import USER
 from recjax.tasks.retrieval import Retrieval
-from recjax.tasks.retrieval_negatives import HARD_LISTS, InBatch
+from recjax.tasks.retrieval_negatives import InBatch
 from recjax.tasks.retrieval_objectives import RetrievalObjective, Softmax
 from recjax.train.loop import LAST, TrainConfig
 from recjax.train.mesh import MeshConfig

@@ -33,7 +33,8 @@ from recjax.retrieval_bench import RetrievalBench
 from recjax.retrieval_experiment import RetrievalExperiment
 from recjax.runs.record import RunRecord
 from recjax.tasks.history_windows import HistoryWindow
-from recjax.tasks.retrieval_negatives import HardLists, InBatch, Mined, Uniform
+from recjax.tasks.list_negatives import HardLists, Mined
+from recjax.tasks.retrieval_negatives import InBatch, Uniform
 from recjax.tasks.retrieval_objectives import Softmax
 from recjax.train.loop import TrainConfig
 from recjax.train.mesh import MeshConfig

@@ -119,7 +119,7 @@ def evaluate(
   start = time.perf_counter()
   _check(eval_set, num_items, popularity)
   _check_per(eval_set, protocol.per)
-  chosen = _choose_users(len(eval_set), protocol)
+  chosen = protocol.choose(len(eval_set))
   users = eval_set.take(chosen)
   counts = (popularity, all_popularity)
   watch = _watch if progress else lambda blocks: blocks
@@ -283,13 +283,6 @@ def _check_per(eval_set: EvalSet, per: str) -> None:
       " protocol has one value a user; give it per='event', or make the"
       " evaluation set with per='user'."
     )
-
-
-def _choose_users(num: int, protocol: Protocol) -> Int[np.ndarray, " user"]:
-  if not protocol.max_users or num <= protocol.max_users:
-    return np.arange(num)
-  rng = np.random.default_rng(protocol.user_seed)
-  return np.sort(rng.choice(num, protocol.max_users, replace=False))
 
 
 def _seen(users: EvalSet, exclude_seen: str, num_items: int) -> Ragged:

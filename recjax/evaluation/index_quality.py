@@ -125,7 +125,7 @@ def index_quality(
     DataError: the indexes hold other items, or queries are missing.
   """
   _check(exact, approximate, queries, eval_set, protocol)
-  chosen = _choose(len(eval_set), protocol)
+  chosen = protocol.choose(len(eval_set))
   queries, users = queries[chosen], eval_set.take(chosen)
   cutoffs = [k for _, _, k in protocol.values() if k is not None]
   depth = min(max([depth, *cutoffs]), exact.num_items)
@@ -228,14 +228,6 @@ def _search(
 
 
 # --- Checks ------------------------------------------------------------------
-
-
-def _choose(num: int, protocol: Protocol) -> Int[np.ndarray, " query"]:
-  """The queries that `evaluate` judges under the protocol."""
-  if not protocol.max_users or num <= protocol.max_users:
-    return np.arange(num)
-  rng = np.random.default_rng(protocol.user_seed)
-  return np.sort(rng.choice(num, protocol.max_users, replace=False))
 
 
 def _check(

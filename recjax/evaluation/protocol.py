@@ -10,6 +10,9 @@ import json
 import re
 from collections.abc import Mapping
 
+import numpy as np
+from jaxtyping import Int
+
 from recjax.data.eval_set import PER
 from recjax.errors import ConfigError, check_choice, check_range
 from recjax.evaluation.candidates import (
@@ -116,6 +119,17 @@ class Protocol:
       else:
         out += [(f"{metric}@{k}", metric, k) for k in self.cutoffs]
     return tuple(dict.fromkeys(out))
+
+  def choose(self, num: int) -> Int[np.ndarray, " chosen"]:
+    """Which of `num` queries are judged, in their order: `max_users` of them.
+
+    Args:
+      num: queries there are.
+    """
+    if not self.max_users or num <= self.max_users:
+      return np.arange(num)
+    rng = np.random.default_rng(self.user_seed)
+    return np.sort(rng.choice(num, self.max_users, replace=False))
 
   def to_dict(self) -> dict[str, object]:
     """All fields, as JSON knows them; `per` only where it is "event"."""

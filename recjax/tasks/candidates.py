@@ -24,13 +24,11 @@ from recjax.losses.retrieval import (
 )
 from recjax.tasks.cross_batch_memory import MEMORY, CrossBatchMemory
 from recjax.tasks.frequencies import StreamingFrequency
+from recjax.tasks.list_negatives import HARD_LISTS, MINED, Mined
 from recjax.tasks.pairs import USER, is_touched
 from recjax.tasks.retrieval_negatives import (
   FREQUENCY,
-  HARD_LISTS,
-  MINED,
   InBatch,
-  Mined,
   log_expected_counts,
 )
 from recjax.tasks.retrieval_objectives import (

@@ -10,10 +10,9 @@ from recjax.errors import ConfigError
 from recjax.tasks.candidates import CandidateSources
 from recjax.tasks.cross_batch_memory import CrossBatchMemory
 from recjax.tasks.frequencies import StreamingFrequency
+from recjax.tasks.list_negatives import HardLists, Mined
 from recjax.tasks.retrieval_negatives import (
-  HardLists,
   InBatch,
-  Mined,
   Popularity,
   Uniform,
 )

@@ -8,13 +8,10 @@ import scipy.stats
 
 from recjax.errors import ConfigError
 from recjax.tasks.frequencies import LOG_NEVER, StreamingFrequency
+from recjax.tasks.list_negatives import HARD_LISTS, MINED, HardLists, Mined
 from recjax.tasks.retrieval_negatives import (
   FREQUENCY,
-  HARD_LISTS,
-  MINED,
-  HardLists,
   InBatch,
-  Mined,
   Popularity,
   Source,
   Uniform,
@@ -156,30 +153,6 @@ def test_a_batch_that_is_not_full_has_the_frequencies_of_full_ones():
     for where in (jnp.ones(8, bool), jnp.arange(8) < 2)
   )
   np.testing.assert_array_equal(full, few)
-
-
-def test_the_lists_of_users():
-  lists = np.array([[7, 0], [8, 9]], np.int32)
-  users = jnp.array([0, 1, 0], jnp.int32)
-  batch = {"item_id": jnp.ones(3), "user_id": users}
-  source = HardLists(50)
-  arrays = {HARD_LISTS: lists}
-  item_id, where = draw(source, jax.random.key(0), batch, arrays)
-  assert np.all(where)
-  assert [set(row) for row in np.asarray(item_id)] == [{7}, {8, 9}, {7}]
-  own = jnp.array([[7, 8], [8, 3], [1, 7]], jnp.int32)
-  log_q = log_probability(source, own, batch, arrays)
-  half, never = np.log(0.5), LOG_NEVER
-  np.testing.assert_allclose(
-    log_q, [[0.0, never], [half, never], [never, 0.0]], atol=1e-5
-  )
-  # The same for ids that are asked of all rows, 0 and equal ones among them.
-  shared = jnp.array([[9, 7, 0, 9, 3, 8]], jnp.int32)
-  repeated = jnp.broadcast_to(shared, (3, 6))
-  np.testing.assert_array_equal(
-    log_probability(source, shared, batch, arrays),
-    log_probability(source, repeated, batch, arrays),
-  )
 
 
 @pytest.mark.parametrize("name", SOURCES)
