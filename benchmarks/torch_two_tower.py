@@ -23,10 +23,18 @@ class TwoTower(nn.Module):
     self.log_q = torch.from_numpy(log_q.copy())
     self.scale = scale
 
-  def loss(self, item: torch.Tensor, history: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy over the batch, accidental hits left out."""
+  def loss(
+    self, item: torch.Tensor, history: torch.Tensor, offsets: torch.Tensor
+  ) -> torch.Tensor:
+    """Mean cross-entropy over the batch, accidental hits left out.
+
+    Args:
+      item: of each row.
+      history: the items of all rows, one row after another.
+      offsets: where each row begins.
+    """
     means = functional.embedding_bag(
-      history, self.items, mode="mean", sparse=True, padding_idx=0
+      history, self.items, offsets, mode="mean", sparse=True
     )
     vectors = functional.embedding(item, self.items, sparse=True)
     users = functional.normalize(means, dim=1)

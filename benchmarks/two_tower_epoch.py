@@ -9,9 +9,10 @@ real ones, else random ones of the same sizes.
 
 Ours is what `fit` runs between two validations. PyTorch is written for speed:
 rows, users and histories lie in memory as tensors, an epoch is a permutation, a
-batch one `index_select`; no DataLoader. Histories are an `embedding_bag`, the
-table has sparse gradients and `SparseAdam`. Both start with the same weights;
-their orders differ, so the mean losses of the first epoch agree but roughly.
+batch one `index_select`; no DataLoader. Histories are an `embedding_bag` with
+offsets and without padding, the table has sparse gradients and `SparseAdam`.
+Both start with the same weights; their orders differ, so the mean losses of the
+first epoch agree but roughly.
 
 Both train an epoch in turn, R times, after one that compiles; the median ratio
 of the pairs is told.
@@ -108,9 +109,10 @@ def make_peer(experiment: Any, bench: Any, weights: Any) -> Run:
   from benchmarks.torch_two_tower import TwoTower
   from recjax.tasks.retrieval_negatives import IN_BATCH_LOG_Q
 
-  torch.set_num_threads(os.cpu_count() or 1)
+  torch.set_num_threads(len(os.sched_getaffinity(0)))
   torch.manual_seed(0)
   histories = torch.from_numpy(histories_of(bench))
+  lengths = (histories > 0).sum(dim=1)
   items = torch.from_numpy(np.array(bench.batches.columns["item_id"]))
   model = TwoTower(
     weights["tables"]["item"],
@@ -125,7 +127,9 @@ def make_peer(experiment: Any, bench: Any, weights: Any) -> Run:
     losses = []
     for rows in torch.randperm(len(items)).split(experiment.batch_size):
       optimizer.zero_grad()
-      loss = model.loss(items[rows], histories[rows])
+      history, length = histories[rows], lengths[rows]
+      begins = length.cumsum(dim=0) - length
+      loss = model.loss(items[rows], history[history > 0], begins)
       loss.backward()
       optimizer.step()
       losses.append(loss.detach())

@@ -160,7 +160,7 @@ def _print_quality(
   print(f"protocol {quality.protocol.describe()}")
   exact, other = (side.speed.queries_per_sec for side in
                   (quality.exact, quality.approximate))  # fmt: skip
-  if exact > 1.1 * other:
+  if len(sides) > 1 and exact > 1.1 * other:
     print(
       f"NOTE exact search answers {exact / other:.1f} times as many queries a"
       " second here: so few items need no other index."

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import re
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from recjax.data.ragged import Ragged
 from recjax.errors import ConfigError
 
 _NUM_NEAREST = 3
+_INTEGER = re.compile(r"-?[0-9]{1,17}")
 # Comparing letter by letter takes a second for so many names.
 _MAX_COMPARED = 50_000
 
@@ -67,9 +69,8 @@ class Names:
   def nearest(self, text: str) -> list[str]:
     """Raw ids nearest to a text: by value if both are whole numbers."""
     raw = self.raw_id
-    if text.lstrip("-").isdigit() and len(text) < 18:
-      numbers = [i for i, value in enumerate(raw) if len(value) < 18 and
-                 value.lstrip("-").isdigit()]  # fmt: skip
+    if _INTEGER.fullmatch(text):
+      numbers = [i for i, x in enumerate(raw) if _INTEGER.fullmatch(x)]
       if numbers:
         distance = np.abs(raw[numbers].astype(np.int64) - int(text))
         rows = np.argsort(distance, kind="stable")[:_NUM_NEAREST]

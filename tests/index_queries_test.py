@@ -77,6 +77,7 @@ def test_nearest_by_value_or_by_letters(shop):
   assert "for instance: '100', '7', '12'." in items.unknown("zzzz")
   # So large a number is a text.
   assert items.nearest("9" * 30) == []
+  assert items.nearest("--5") == items.nearest("²") == []
 
 
 def test_item_values(shop):

@@ -68,14 +68,16 @@ def measure_speeds(
 
   Args:
     indexes: what is asked.
-    queries: repeated where more are needed.
+    queries: taken evenly from all of them, for neighbours may be of one user;
+      repeated where more are needed.
     timing: how many, and for how long; None is Timing().
 
   Returns:
     Latency and throughput of each, on this machine.
   """
   timing = timing or Timing()
-  take = lambda num: queries[np.arange(num) % len(queries)]
+  spread = lambda num: np.linspace(0, len(queries) - 1, num).astype(np.int64)
+  take = lambda num: queries[spread(num)]
   single, many = take(timing.num_single), take(timing.batch)
   for index in indexes:
     for block in (single[:1], many):

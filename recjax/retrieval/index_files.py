@@ -37,10 +37,14 @@ def save_folder(
   """Writes files and their manifest; all of it or nothing.
 
   Args:
-    folder: what stood there before is replaced.
+    folder: an index that stood there before is replaced.
     write: writes the files into the empty folder it is given.
     facts: further entries of the manifest, all of FACTS but "files".
+
+  Raises:
+    DataError: the folder holds something else than an index.
   """
+  _check_replaceable(pathlib.Path(folder))
   with files.replace_directory(folder) as inside:
     write(inside)
     listed = {
@@ -52,6 +56,22 @@ def save_folder(
     }
     manifest = {"format": FORMAT, **facts, "files": listed}
     files.write_json_atomically(inside / MANIFEST, manifest)
+
+
+def _check_replaceable(folder: pathlib.Path) -> None:
+  """Raises DataError where more than an index, whole or broken, would go."""
+  if not folder.exists():
+    return
+  names = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
+  text = "{}"
+  if MANIFEST in names:
+    text = (folder / MANIFEST).read_text("utf-8", errors="replace")
+  # The folder of an export has such a file, too; it lists tables.
+  if names and (MANIFEST not in names or '"tables"' in text):
+    raise DataError(
+      f"{folder} holds something else than an index, which would be deleted:"
+      " choose another folder."
+    )
 
 
 def check_folder(folder: files.PathLike) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from recjax.errors import ConfigError, check_choice, check_range
 from recjax.retrieval.index import Index
 
 _UPSERT_ROWS = 4096
+_NUM_CENTRES = 16  # Of a block of dimensions: codes of half a byte.
 _REORDER_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 _MISSING = (
   "ScannConfig needs the package scann (Linux only), which is not installed:"
@@ -142,6 +143,14 @@ class ScannIndex(Index):
 
   def _check_fit(self, num_items: int, dim: int) -> None:
     config = self.config
+    rows = min(num_items, config.training_sample_size)
+    if not config.brute_force and rows < _NUM_CENTRES:
+      raise ConfigError(
+        f"ScaNN's codes need {_NUM_CENTRES} items at least to be trained on;"
+        f" got num_items={num_items} and ScannConfig.training_sample_size="
+        f"{config.training_sample_size}. Take ScannConfig.brute_force=True, or"
+        " the exact index."
+      )
     if not config.brute_force and config.num_leaves > num_items:
       raise ConfigError(
         "ScannConfig.num_leaves must lie in [0, num_items="

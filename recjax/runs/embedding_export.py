@@ -138,7 +138,12 @@ def _remove_export(folder: pathlib.Path) -> None:
     return
   except ValueError:
     manifest = None
-  if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+  # An index has such a file, too, but no tables.
+  if (
+    not isinstance(manifest, dict)
+    or manifest.get("format") != FORMAT
+    or not isinstance(manifest.get("tables"), dict)
+  ):
     raise DataError(
       f"{path} is not of an export of recjax: choose another folder."
     )

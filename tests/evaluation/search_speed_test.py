@@ -113,3 +113,17 @@ def test_the_frontier_of_a_tuner(clock):
   assert value["wanted_recall"] == 0.85 and value["k"] == 7
   assert value["exact_queries_per_sec"] == 3
   assert value["tried"][2]["settings"] == {"reorder": 1}
+
+
+def test_queries_are_taken_from_all_over(monkeypatch):
+  asked = []
+  secs = lambda index, block, k: asked.append(block[:, 0]) or 1.0
+  monkeypatch.setattr(search_speed, "_search_secs", secs)
+  queries = np.arange(100, dtype=np.float32)[:, None]
+  timing = Timing(k=1, num_single=5, batch=3, min_secs=1)
+  index = ExactIndex(ExactIndexConfig())
+  index.build(np.eye(4, 1, dtype=np.float32), np.arange(1, 5))
+  measure_speeds([index], queries, timing)
+  single = [float(block[0]) for block in asked[2:7]]
+  assert single == [0, 24, 49, 74, 99]
+  np.testing.assert_array_equal(asked[-1], [0, 49, 99])

@@ -8,12 +8,13 @@ from recjax.retrieval import index_files
 FACTS = {name: "x" for name in index_files.FACTS if name != "files"}
 
 
+def write(inside):
+  (inside / "a.bin").write_bytes(b"12345")
+  (inside / "b.bin").write_bytes(b"")
+
+
 @pytest.fixture
 def folder(tmp_path):
-  def write(inside):
-    (inside / "a.bin").write_bytes(b"12345")
-    (inside / "b.bin").write_bytes(b"")
-
   index_files.save_folder(tmp_path / "index", write, FACTS)
   return tmp_path / "index"
 
@@ -78,3 +79,20 @@ def test_a_broken_manifest_is_named(folder):
     index_files.check_folder(folder)
   with pytest.raises(DataError, match="holds no saved index"):
     index_files.check_folder(folder / "nowhere")
+
+
+@pytest.mark.parametrize(
+  "names", [{"thesis.txt": "mine"}, {"manifest.json": '{"tables": {}}'}]
+)
+def test_a_folder_with_something_else_is_not_replaced(tmp_path, names):
+  for name, text in names.items():
+    (tmp_path / name).write_text(text)
+  with pytest.raises(DataError, match="something else than an index"):
+    index_files.save_folder(tmp_path, write, FACTS)
+  assert {path.name for path in tmp_path.iterdir()} == set(names)
+
+
+def test_a_broken_index_is_replaced(folder):
+  (folder / "manifest.json").write_text("{")
+  index_files.save_folder(folder, write, FACTS)
+  index_files.check_folder(folder)

@@ -118,6 +118,9 @@ def test_settings_must_fit_the_items(vectors):
   )
   with pytest.raises(ConfigError, match=r"dim=16\]; got 17"):
     config.make_index().build(few, ids)
+  config = ScannConfig(num_leaves=2, num_leaves_to_search=1)
+  with pytest.raises(ConfigError, match="16 items at least.*num_items=15"):
+    config.make_index().build(few[:15], ids[:15])
 
 
 def test_reordering_can_not_be_switched_off_later(index):

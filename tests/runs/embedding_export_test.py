@@ -128,3 +128,12 @@ def test_vectors_that_are_no_numbers(items):
 def test_a_column_may_not_be_called_as_the_vectors_are(items):
   with pytest.raises(DataError, match="vector is there twice"):
     dataclasses.replace(items, columns={"vector": np.zeros(3)})
+
+
+def test_the_folder_of_an_index_is_left_alone(items, tmp_path):
+  manifest = {"format": 1, "kind": "exact", "files": {"vectors.npy": {}}}
+  (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+  (tmp_path / "vectors.npy").write_bytes(b"vectors")
+  with pytest.raises(DataError, match="not of an export"):
+    export_vectors(tmp_path, (items,), {})
+  assert (tmp_path / "vectors.npy").exists()
