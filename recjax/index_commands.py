@@ -115,11 +115,13 @@ def index(arguments: Sequence[str]) -> None:
     "device": environment.device_text(),
     "versions": environment.package_versions(),
   }
-  files.write_json_atomically(folder / "quality.json", plain(report))
+  quality_path = folder / f"quality_{kind}.json"
+  files.write_json_atomically(quality_path, plain(report))
   _print_quality(quality, frontier, run.bench.data_name)
-  print(f"index {folder / kind}\nquality {folder / 'quality.json'}")
+  print(f"index {folder / kind}\nquality {quality_path}")
+  path = run.workdir / "plots" / f"recall_qps_{kind}.png"
+  path.unlink(missing_ok=True)  # It may be of an older index.
   if frontier is not None:
-    path = run.workdir / "plots" / "recall_qps.png"
     _plot(frontier, quality, path, f"{run.bench.data_name}: {kind}")
     print(f"plot {path}")
 

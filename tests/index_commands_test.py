@@ -156,9 +156,11 @@ def test_index_shows_both_sides(indexed, kind):
   assert "(recall@10 " in indexed[kind]
 
 
-def test_quality_of_the_last_index(indexed, trained, opened):
-  quality = json.loads((trained / "index" / "quality.json").read_text())
+def test_quality_of_exact_search(indexed, trained, opened):
+  quality = json.loads((trained / "index" / "quality_exact.json").read_text())
   assert quality["kind"] == "exact" and quality["frontier"] is None
+  scann = json.loads((trained / "index" / "quality_scann.json").read_text())
+  assert scann["kind"] == "scann" and scann["frontier"] is not None
   assert quality["checkpoint"] == opened.checkpoint
   # The metrics are those of the run itself, through its own evaluation.
   tested = opened.bench.judge(
@@ -181,7 +183,7 @@ def test_files_and_plot(indexed, trained):
       (trained / "index" / kind / "manifest.json").read_text()
     )
     assert manifest["kind"] == kind
-  plot = trained / "plots" / "recall_qps.png"
+  plot = trained / "plots" / "recall_qps_scann.png"
   assert plot.read_bytes().startswith(b"\x89PNG")
   assert f"plot {plot}" in indexed["scann"]
   assert "plot" not in indexed["exact"]
@@ -197,7 +199,8 @@ def test_settings_come_from_gin(trained, places, tmp_path):
     "index", "--wanted_recall=0", f"--workdir={copy}", *gin, *folders
   )
   assert "chosen" not in out
-  quality = json.loads((copy / "index" / "quality.json").read_text())
+  assert not (copy / "plots" / "recall_qps_scann.png").exists()
+  quality = json.loads((copy / "index" / "quality_scann.json").read_text())
   settings = quality["approximate"]["settings"]
   assert settings["num_leaves"] == 5 and settings["reorder"] == 33
   err = refuse(

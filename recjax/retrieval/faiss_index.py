@@ -202,7 +202,7 @@ class FaissIndex(Index):
     if config.method == "ivf_flat" or not config.reorder:
       return visited
     return faiss.IndexRefineSearchParameters(
-      k_factor=max(1.0, config.reorder / k), base_index_params=visited
+      k_factor=max(1.0, config.reorder * widened / k), base_index_params=visited
     )
 
   def _most_widened(self) -> int:

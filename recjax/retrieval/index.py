@@ -154,7 +154,8 @@ class Index(abc.ABC):
   ) -> Found:
     """The k items of the highest scores; of equal ones the lower ids.
 
-    Excluded items are left out of a longer list of found ones.
+    Excluded items are left out of a longer list of found ones, for which so
+    many times more of the catalogue is looked at.
 
     Args:
       queries: [batch, dim], or [batch, interest, dim] of which each item takes
@@ -196,7 +197,8 @@ class Index(abc.ABC):
       **changes: values of fields in the config's `search_fields`.
 
     Returns:
-      An index that shares all memory with this one.
+      An index that shares all memory with this one: add items to neither, for
+      the other would not know their ids.
 
     Raises:
       ConfigError: a field can not change once the index is built.
@@ -293,6 +295,9 @@ class Index(abc.ABC):
   def _normalized(self, rows: np.ndarray) -> np.ndarray:
     if self.similarity == "dot":
       return rows
+    # By the largest number first: squares of very small or large ones are lost.
+    largest = np.abs(rows).max(axis=-1, keepdims=True)
+    rows = rows / np.where(largest > 0, largest, 1)
     lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
     return rows / np.where(lengths > 0, lengths, 1)
 
@@ -305,7 +310,10 @@ class Index(abc.ABC):
   ) -> Found:
     """The k best of the `fetch` best of each interest."""
     interests = queries.shape[1] if queries.ndim == 3 else 1
-    scores, places = self._filled(queries.reshape(-1, self.dim), fetch)
+    # A longer list needs as much more of the catalogue for the same recall.
+    widened = min(-(-fetch // k), self._most_widened())
+    rows = queries.reshape(-1, self.dim)
+    scores, places = self._filled(rows, fetch, widened)
     missing = places < 0
     ids = np.where(missing, 0, self.item_id[places]).astype(np.int32)
     scores = np.where(missing, -np.inf, scores).astype(np.float32)
@@ -321,11 +329,11 @@ class Index(abc.ABC):
     return scores[:, :k], ids[:, :k]
 
   def _filled(
-    self, queries: Float32[np.ndarray, "batch dim"], k: int
+    self, queries: Float32[np.ndarray, "batch dim"], k: int, widened: int
   ) -> tuple[Float32[np.ndarray, "batch k"], Int[np.ndarray, "batch k"]]:
     """Looks further where fewer than k were found."""
-    scores, places = self._nearest(queries, k, widened=1)
-    widened, most = 1, self._most_widened()
+    scores, places = self._nearest(queries, k, widened=widened)
+    most = self._most_widened()
     while widened < most:
       (short,) = np.nonzero(places[:, -1] < 0)
       if not len(short):

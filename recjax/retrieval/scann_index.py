@@ -212,7 +212,8 @@ class ScannIndex(Index):
     config = self.config
     settings: dict[str, int] = {"final_num_neighbors": k}
     if not config.brute_force and config.reorder:
-      settings["pre_reorder_num_neighbors"] = max(k, config.reorder)
+      reorder = min(self.num_items, config.reorder * widened)
+      settings["pre_reorder_num_neighbors"] = max(k, reorder)
     if not config.brute_force and config.num_leaves:
       leaves = config.num_leaves_to_search * widened
       settings["leaves_to_search"] = min(config.num_leaves, leaves)

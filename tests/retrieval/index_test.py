@@ -108,6 +108,42 @@ def test_cosine_is_of_normalized_vectors(name, items, queries):
   np.testing.assert_allclose(scores, expected[0], rtol=1e-4)
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_cosine_of_very_small_and_very_large_vectors(scale, items, queries):
+  vectors, item_id = items
+  make = lambda: ExactIndexConfig().make_index(similarity="cosine")
+  scores, found = make().build(vectors, item_id).search(queries, k=K)
+  index = make().build(vectors * np.float32(scale), item_id)
+  scaled = index.search(queries * np.float32(scale), k=K)
+  np.testing.assert_array_equal(scaled[1], found)
+  np.testing.assert_allclose(scaled[0], scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  "config",
+  [
+    ScannConfig(
+      num_leaves=20, num_leaves_to_search=4, reorder=20, training_threads=1
+    ),
+    FaissConfig("ivf_flat", num_lists=20, num_probes=4),
+  ],
+  ids=lambda config: config.kind,
+)
+def test_longer_lists_for_excluded_items_are_as_near(config, items, queries):
+  """Lists without their best items are found as well as others are."""
+  vectors, item_id = items
+  exact = ExactIndexConfig().make_index().build(vectors, item_id)
+  index = config.make_index().build(vectors, item_id)
+  _, best = exact.search(queries, k=3 * K)
+
+  def recall(excluded):
+    found = index.search(queries, k=K, excluded=excluded)[1]
+    right = exact.search(queries, k=K, excluded=excluded)[1]
+    return np.mean([np.isin(a, b).mean() for a, b in zip(found, right)])
+
+  assert recall(best) >= recall(None) - 0.02
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_added_items_are_found(name, items, queries):
   vectors, item_id = items
