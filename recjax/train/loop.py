@@ -55,7 +55,8 @@ class TrainConfig:
     eval_every_epochs: validation after so many epochs; may be a fraction.
     select: validation metric whose best value picks the parameters; the
       lowest of LESS_IS_BETTER, the highest of all others. "last" takes those
-      of the last validation, and needs no validation data.
+      of the last validation, and needs no validation data; then nothing is
+      ever worse, and patience and plateaus do nothing.
     patience: evaluations without a new best after which training stops; 0
       never stops early.
     plateau_factor: the learning rates of optax are multiplied by it after each
@@ -376,6 +377,6 @@ def _note(
   scalars: dict[str, float], progress: _Progress, config: TrainConfig
 ) -> str:
   loss = f"loss {scalars['loss']:.4f} " if "loss" in scalars else ""
-  if progress.best_step == 0:
+  if progress.best_step == 0 or config.select == LAST:
     return loss
   return f"{loss}best {config.select} {progress.best_value:.4f}"
