@@ -107,15 +107,8 @@ def index(arguments: Sequence[str]) -> None:
   )
   folder = run.workdir / "index"
   built.save(folder / kind)
-  report = {
-    "kind": kind,
-    "checkpoint": run.checkpoint,
-    **quality.to_dict(),
-    "frontier": None if frontier is None else frontier.to_dict(),
-    "device": environment.device_text(),
-    "versions": environment.package_versions(),
-  }
   quality_path = folder / f"quality_{kind}.json"
+  report = _report(kind, run.checkpoint, quality, frontier)
   files.write_json_atomically(quality_path, plain(report))
   _print_quality(quality, frontier, run.bench.data_name)
   print(f"index {folder / kind}\nquality {quality_path}")
@@ -124,6 +117,19 @@ def index(arguments: Sequence[str]) -> None:
   if frontier is not None:
     _plot(frontier, quality, path, f"{run.bench.data_name}: {kind}")
     print(f"plot {path}")
+
+
+def _report(
+  kind: str, checkpoint: str, quality: IndexQuality, frontier: Frontier | None
+) -> dict[str, Any]:
+  return {
+    "kind": kind,
+    "checkpoint": checkpoint,
+    **quality.to_dict(),
+    "frontier": None if frontier is None else frontier.to_dict(),
+    "device": environment.device_text(),
+    "versions": environment.package_versions(),
+  }
 
 
 def _print_quality(

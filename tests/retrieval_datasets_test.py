@@ -9,7 +9,7 @@ from recjax.workbench import split_data
 
 # Rows of training, validation and test.
 PARTS = {
-  "gowalla": (780_270, 29_858, 217_242),
+  "gowalla": (727_869, 82_259, 217_242),
   "ml_100k_retrieval": (78_000, 2_000, 20_000),
   "ml_100k_cold_items": (85_749, 5_030, 9_221),
   "sasrec_ml1m_retrieval": (987_531, 6_040, 6_040),
