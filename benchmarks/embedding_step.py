@@ -67,7 +67,8 @@ def make_ours(data: Data, rows: int, dim: int, large_pages: bool) -> Run:
   import jax.numpy as jnp
   import optax
 
-  from recjax.embeddings.collection import EmbeddingCollection, Lookup
+  from recjax.embeddings.collection import EmbeddingCollection
+  from recjax.embeddings.lookups import Lookup
   from recjax.embeddings.pages import use_large_pages
   from recjax.embeddings.row_optimizers import RowWiseAdagrad
   from recjax.embeddings.tables import TableSpec

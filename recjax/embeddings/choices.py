@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from recjax.embeddings.collection import ArrayLayout, EmbeddingCollection
+from recjax.embeddings.collection import EmbeddingCollection
 from recjax.embeddings.column_optimizers import across_columns
 from recjax.embeddings.costs import Cost, Workload, array_cost
+from recjax.embeddings.layouts import ArrayLayout
 from recjax.embeddings.plans import ArrayPlan, bytes_text
 from recjax.embeddings.strategies import (
   STRATEGIES,

@@ -9,85 +9,29 @@ A step does with a sparse table
       tables, slots, routes, grads, step, rows
     )
 
-and its cost follows the batch, not the vocabulary. A dense table takes the
-same road up to `embed`, but is differentiated as a whole and left to optax.
+and its cost follows the batch, not the vocabulary. Dense tables are left to
+optax: `collection.lookup(tables, batch)` goes the whole way up to the
+embeddings and is differentiated by the tables.
 """
 
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from recjax.embeddings.combiners import COMBINERS, combine
+from recjax.embeddings.bags import Bag, read_table
+from recjax.embeddings.combiners import combine, scale_of
+from recjax.embeddings.layouts import ArrayLayout, make_layout
+from recjax.embeddings.lookups import Lookup
 from recjax.embeddings.rows import PADDING_ROW, gather_rows, update_rows
-from recjax.embeddings.tables import MAX_ROWS, TableSpec, init_table, round_up
+from recjax.embeddings.tables import TableSpec, init_table
 from recjax.errors import ConfigError, DataError, check_choice
 
-_SHARED = ("dim", "dtype", "optimizer", "sharding", "max_norm")
-
 Arrays = dict[str, Array]
-
-
-@dataclasses.dataclass(frozen=True)
-class Lookup:
-  """A feature that reads a table; several may read the same.
-
-  Attributes:
-    feature: name of the ids in the batch, [batch] or [batch, len].
-    table: name of the table.
-    combiner: how the rows of a list become one: "sum", "mean" (by the sum of
-      the weights) or "sqrtn" (by the root of the sum of their squares). With
-      "none" a list stays one, [batch, len, dim], as sequence models read it.
-    weights: name of float weights in the batch, shaped like the ids; "" is
-      1 for every id but 0.
-    name: of the embedding; "" is `feature`.
-  """
-
-  feature: str
-  table: str
-  combiner: str = "none"
-  weights: str = ""
-  name: str = ""
-
-  def __post_init__(self):
-    check_choice(f"Lookup({self.feature!r}).combiner", self.combiner, COMBINERS)
-    if self.weights and self.combiner == "none":
-      raise ConfigError(
-        f"Lookup({self.feature!r}).weights needs a combiner: without one"
-        f" nothing is weighted; choose one of {', '.join(COMBINERS[1:])}."
-      )
-
-  @property
-  def output(self) -> str:
-    """The name of the embedding."""
-    return self.name or self.feature
-
-
-@dataclasses.dataclass(frozen=True)
-class ArrayLayout:
-  """An array that holds one table, or a stack of several.
-
-  Attributes:
-    name: of the stack, or of the only table.
-    tables: in their order.
-    starts: first row of each.
-    num_rows: of the array, see `tables.round_up`.
-  """
-
-  name: str
-  tables: tuple[TableSpec, ...]
-  starts: tuple[int, ...]
-  num_rows: int
-
-  @property
-  def spec(self) -> TableSpec:
-    """What all tables of the array agree in."""
-    return self.tables[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +77,7 @@ class EmbeddingCollection:
           f"TableSpec({spec.name!r}).stack must not be the name of a table;"
           f" got {spec.stack!r}."
         )
-    return {name: _layout(name, specs) for name, specs in stacks.items()}
+    return {name: make_layout(name, specs) for name, specs in stacks.items()}
 
   @functools.cached_property
   def _place(self) -> dict[str, tuple[str, int]]:
@@ -189,9 +133,13 @@ class EmbeddingCollection:
       ConfigError: a feature is not in the batch, or is no list and has a
         combiner.
     """
-    flat: dict[str, list[Array]] = {name: [] for name in self.arrays}
-    for lookup in self.lookups:
-      ids = self._ids(lookup, batch)
+    return self._routes(self.lookups, batch)
+
+  def _routes(self, lookups, batch) -> dict[str, Array]:
+    """Of these lookups alone, and of the arrays that they read."""
+    flat: dict[str, list[Array]] = {name: [] for name in self._read_by(lookups)}
+    for lookup in lookups:
+      ids = lookup.ids_in(batch)
       array, start = self._place[lookup.table]
       compression = self._spec[lookup.table].compression
       where = self._where(lookup, ids)
@@ -230,10 +178,72 @@ class EmbeddingCollection:
     Returns:
       Output name -> [batch, dim], or [batch, len, dim] without a combiner.
     """
-    pieces = self._split(rows, batch)
+    return self._embed(self.lookups, rows, batch)
+
+  def lookup(
+    self, tables: Mapping[str, Array], batch: Mapping[str, Array]
+  ) -> dict[str, Float[Array, "..."]]:
+    """The embeddings of all lookups, out of the tables.
+
+    The same as `embed` of `gather`, but lists with a combiner are summed
+    without a row for each of their places, see `recjax.embeddings.bags`.
+
+    Args:
+      tables: by array; differentiable.
+      batch: as for `routes`.
+
+    Returns:
+      Output name -> [batch, dim], or [batch, len, dim] without a combiner.
+    """
+    others = tuple(
+      lookup for lookup in self.lookups if not self._is_bag(lookup)
+    )
+    routes = self._routes(others, batch)
+    rows, out = {}, {}
+    for name in self.arrays:
+      bags = [
+        lookup
+        for lookup in self.lookups
+        if self._is_bag(lookup) and self._place[lookup.table][0] == name
+      ]
+      none = jnp.zeros((0,), jnp.int32)
+      rows[name], sums = read_table(
+        tables[name],
+        routes.get(name, none),
+        tuple(self._bag(lookup, batch) for lookup in bags),
+      )
+      for lookup, total in zip(bags, sums, strict=True):
+        ids = lookup.ids_in(batch)
+        scale = scale_of(self._own_weights(lookup, batch), lookup.combiner)
+        out[lookup.output] = (
+          total.reshape(*ids.shape[:-1], -1) * scale[..., None]
+        )
+    return out | self._embed(others, rows, batch)
+
+  def _is_bag(self, lookup: Lookup) -> bool:
+    """Whether its rows are summed as they lie in the table."""
+    compression = self._spec[lookup.table].compression
+    return lookup.combiner != "none" and compression is None
+
+  def _bag(self, lookup: Lookup, batch) -> Bag:
+    """Rows and weights of the places of each list."""
+    ids, weights = lookup.ids_in(batch), self._own_weights(lookup, batch)
+    where = self._where(lookup, ids)
+    rows = jnp.where(where, ids + self._place[lookup.table][1], PADDING_ROW)
+    return rows.reshape(-1, ids.shape[-1]), weights.reshape(-1, ids.shape[-1])
+
+  def _own_weights(self, lookup: Lookup, batch) -> Array:
+    """The weights of the places of lists; 0 at padding."""
+    ids, weights = lookup.ids_in(batch), lookup.weights_in(batch)
+    weights = jnp.ones(ids.shape) if weights is None else weights
+    return jnp.where(self._where(lookup, ids), weights, 0.0)
+
+  def _embed(self, lookups, rows, batch) -> dict[str, Array]:
+    """Of these lookups alone."""
+    pieces = self._split(lookups, rows, batch)
     out = {}
-    for lookup in self.lookups:
-      ids = self._ids(lookup, batch)
+    for lookup in lookups:
+      ids = lookup.ids_in(batch)
       spec = self._spec[lookup.table]
       piece = next(pieces[self._place[lookup.table][0]])
       if spec.compression is None:
@@ -246,7 +256,7 @@ class EmbeddingCollection:
         piece = combine(
           piece,
           self._where(lookup, ids),
-          self._weights(lookup, batch),
+          lookup.weights_in(batch),
           combiner=lookup.combiner,
         )
       out[lookup.output] = piece
@@ -302,7 +312,7 @@ class EmbeddingCollection:
       DataError: names the feature, the value, its place and the range.
     """
     for lookup in self.lookups:
-      ids = np.asarray(self._ids(lookup, batch))
+      ids = np.asarray(lookup.ids_in(batch))
       num_ids = self._spec[lookup.table].num_ids
       outside = np.argwhere((ids < 0) | (ids >= num_ids))
       if len(outside):
@@ -313,11 +323,16 @@ class EmbeddingCollection:
           f" {ids[place]} at {list(place)}, and {len(outside)} outside in all."
         )
 
-  def _split(self, rows, batch) -> dict[str, Iterator[Array]]:
-    """Array -> what each of its lookups read, [batch, places, dim]."""
-    sizes: dict[str, list[int]] = {name: [] for name in self.arrays}
+  def _read_by(self, lookups) -> list[str]:
+    """The arrays that lookups read."""
+    read = {self._place[lookup.table][0] for lookup in lookups}
+    return [name for name in self.arrays if name in read]
+
+  def _split(self, lookups, rows, batch) -> dict[str, Iterator[Array]]:
+    """Array -> what each of the lookups read of it, [batch, places, dim]."""
+    sizes: dict[str, list[int]] = {name: [] for name in self._read_by(lookups)}
     num_examples = 1
-    for lookup in self.lookups:
+    for lookup in lookups:
       ids = batch[lookup.feature]
       compression = self._spec[lookup.table].compression
       num_examples = ids.shape[0]
@@ -332,55 +347,8 @@ class EmbeddingCollection:
           axis=1,
         )
       )
-      for name in self.arrays
+      for name in sizes
     }
 
   def _where(self, lookup: Lookup, ids: Array) -> Array:
     return (ids > 0) & (ids < self._spec[lookup.table].num_ids)
-
-  def _weights(
-    self, lookup: Lookup, batch: Mapping[str, Array]
-  ) -> Array | None:
-    if not lookup.weights:
-      return None
-    owner = f"Lookup({lookup.output!r}).weights"
-    check_choice(owner, lookup.weights, batch)
-    weights, ids = batch[lookup.weights], batch[lookup.feature]
-    if weights.shape != ids.shape:
-      raise ConfigError(
-        f"{owner} must have the shape of the ids {lookup.feature!r},"
-        f" {ids.shape}; {lookup.weights!r} has {weights.shape}."
-      )
-    return weights
-
-  def _ids(self, lookup: Lookup, batch: Mapping[str, Any]) -> Any:
-    check_choice(f"Lookup({lookup.output!r}).feature", lookup.feature, batch)
-    ids = batch[lookup.feature]
-    if ids.ndim == 1 and lookup.combiner != "none":
-      raise ConfigError(
-        f"Lookup({lookup.output!r}).combiner must be 'none' for a feature of"
-        f" one value; {lookup.feature!r} is no list and the combiner is"
-        f" {lookup.combiner!r}."
-      )
-    return ids
-
-
-def _layout(name: str, specs: list[TableSpec]) -> ArrayLayout:
-  for spec in specs[1:]:
-    for field in _SHARED:
-      ours, first = getattr(spec, field), getattr(specs[0], field)
-      if ours != first:
-        raise ConfigError(
-          f"the tables of the stack {name!r} must agree in {field};"
-          f" {specs[0].name!r} has {first!r} and {spec.name!r} has {ours!r}."
-        )
-  starts, start = [], 0
-  for spec in specs:
-    starts.append(start)
-    start += spec.ids_rows
-  if start > MAX_ROWS:
-    raise ConfigError(
-      f"the stack {name!r} must have at most {MAX_ROWS:,} rows; got {start:,}."
-      " Give some of its tables another stack."
-    )
-  return ArrayLayout(name, tuple(specs), tuple(starts), round_up(start))

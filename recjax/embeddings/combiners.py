@@ -31,13 +31,19 @@ def combine(
   # Masked first: what stands at padding must not matter, not even NaN.
   rows = jnp.where(where[..., None], rows, 0.0)
   total = jnp.einsum("...l,...ld->...d", weights, rows)
+  return total * scale_of(weights, combiner)[..., None]
+
+
+def scale_of(
+  weights: Float[Array, "*batch len"], combiner: str
+) -> Float[Array, "*batch"]:
+  """What the sum over a list is multiplied by; 0 of a list without weight."""
   if combiner == "sum":
-    return total
+    return jnp.ones(weights.shape[:-1])
   if combiner == "mean":
     size = jnp.sum(weights, axis=-1)
   else:
     square = jnp.sum(jnp.square(weights), axis=-1)
     # The root has no finite slope at 0.
     size = jnp.sqrt(jnp.where(square > 0, square, 1.0)) * (square > 0)
-  scale = jnp.where(size != 0, 1.0 / jnp.where(size != 0, size, 1.0), 0.0)
-  return total * scale[..., None]
+  return jnp.where(size != 0, 1.0 / jnp.where(size != 0, size, 1.0), 0.0)

@@ -29,9 +29,9 @@ import math
 import jax
 import numpy as np
 
-from recjax.embeddings.collection import ArrayLayout
 from recjax.embeddings.column_optimizers import sums_a_row
 from recjax.embeddings.exchange import CAPACITY_SLACK
+from recjax.embeddings.layouts import ArrayLayout
 from recjax.embeddings.strategies import Partition
 from recjax.embeddings.table_exchange import sent_columns
 

@@ -19,7 +19,7 @@ from jax import lax
 from jax.extend.random import threefry_2x32
 from jaxtyping import Array, Float, Int, Key
 
-from recjax.embeddings.collection import ArrayLayout
+from recjax.embeddings.layouts import ArrayLayout
 from recjax.embeddings.tables import TableSpec
 
 _BLOCK_ELEMENTS = 2**20

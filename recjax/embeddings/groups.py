@@ -11,8 +11,9 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from recjax.embeddings.collection import EmbeddingCollection, Lookup
+from recjax.embeddings.collection import EmbeddingCollection
 from recjax.embeddings.compression import Compression
+from recjax.embeddings.lookups import Lookup
 from recjax.embeddings.row_optimizers import RowOptimizer
 from recjax.embeddings.tables import TableSpec
 from recjax.errors import ConfigError, check_choice

@@ -26,7 +26,8 @@ from typing import Any
 
 from jax.sharding import PartitionSpec
 
-from recjax.embeddings.collection import ArrayLayout, EmbeddingCollection
+from recjax.embeddings.collection import EmbeddingCollection
+from recjax.embeddings.layouts import ArrayLayout
 from recjax.errors import ConfigError, check_choice
 
 MESH_AXES = ("data", "model")

@@ -16,8 +16,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from recjax.embeddings.collection import ArrayLayout
 from recjax.embeddings.exchange import Write, local_rows, move_bits
+from recjax.embeddings.layouts import ArrayLayout
 from recjax.embeddings.rows import PADDING_ROW, gather_rows
 from recjax.embeddings.strategies import Partition
 

@@ -17,8 +17,9 @@ class TowerInputs:
     numbers: features of one number each, side by side; or None.
     tokens: embeddings of the tokens of each text, and which are there.
     modalities: vectors known beforehand, such as of images.
-    history: embeddings of the items before, oldest first; or None.
-    history_where: which of them are there.
+    history: embeddings of the items before, oldest first, or their mean for a
+      tower that reads no more of them (`Tower.reads_mean`); or None.
+    history_where: which of the items are there.
     where: rows that count in the statistics of batch norm; None is all.
   """
 
@@ -29,6 +30,6 @@ class TowerInputs:
     str, tuple[Float[Array, "batch _len _dim"], Bool[Array, "batch _len"]]
   ]
   modalities: Mapping[str, Float[Array, "batch _dim"]]
-  history: Float[Array, "batch len dim"] | None
+  history: Float[Array, "batch *len dim"] | None
   history_where: Bool[Array, "batch len"] | None
   where: Bool[Array, " batch"] | None = None

@@ -22,6 +22,7 @@ from recjax.errors import ConfigError, check_range
 from recjax.layers.dropout import dropout
 from recjax.layers.experts import MixtureOfExperts
 from recjax.layers.gates import ContextGate, LongShortGate
+from recjax.layers.histories import MeanHistory
 from recjax.layers.mlp import MLP, check_mlp_settings
 from recjax.layers.token_bag import TokenBag
 from recjax.layers.tower_inputs import TowerInputs
@@ -105,6 +106,15 @@ class Tower(nn.Module):
   def reads_history(self) -> bool:
     """Whether it is to be given a history."""
     return self.history is not None or self.interests is not None
+
+  @property
+  def reads_mean(self) -> bool:
+    """Whether all it reads of a history is the mean of its items."""
+    return (
+      isinstance(self.history, MeanHistory)
+      and self.short_history is None
+      and not self.history_dropout_rate
+    )
 
   @nn.compact
   def __call__(
@@ -198,12 +208,17 @@ class Tower(nn.Module):
 
   def _checked_history(
     self, inputs: TowerInputs, deterministic: bool
-  ) -> tuple[Float[Array, "batch len dim"], Bool[Array, "batch len"]]:
+  ) -> tuple[Float[Array, "batch *len dim"], Bool[Array, "batch len"]]:
     if inputs.history is None or inputs.history_where is None:
       raise ConfigError(
         "the tower reads a history and is given none: set"
         " RetrievalExperiment.history, or leave history and interests of the"
         " tower away."
+      )
+    if inputs.history.ndim == 2 and not self.reads_mean:
+      raise ConfigError(
+        "the tower reads the items of a history one by one, and is given their"
+        " mean."
       )
     rate, history = self.history_dropout_rate, inputs.history
     if rate and not deterministic:
@@ -215,6 +230,8 @@ class Tower(nn.Module):
     self, inputs: TowerInputs, parts: list[Array], deterministic: bool
   ) -> Float[Array, "batch dim"]:
     history, where = self._checked_history(inputs, deterministic)
+    if history.ndim == 2:
+      return history
     state = self.history(history, where, deterministic=deterministic)
     if self.short_history is None:
       return state

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, Num
 
 from recjax.data.sequences import PackedRows, pack
-from recjax.embeddings.collection import EmbeddingCollection, Lookup
+from recjax.embeddings.collection import EmbeddingCollection
+from recjax.embeddings.lookups import Lookup
 from recjax.embeddings.row_optimizers import RowOptimizer
 from recjax.embeddings.tables import TableSpec, init_table, lookup
 from recjax.errors import ConfigError, check_choice, check_range

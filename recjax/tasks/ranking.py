@@ -154,23 +154,19 @@ class Ranking:
       One logit an example.
     """
     tables = weights.get("tables", {})
-    routes = self.sparse.routes(examples)
-    rows = self.sparse.gather({name: tables[name] for name in routes}, routes)
     variables = {
       name: value
       for name, value in weights.items()
       if name not in ("model", "tables")
     }
-    embeddings = self.sparse.embed(rows, examples)
+    embeddings = self.sparse.lookup(tables, examples)
     return self._apply(
       weights, embeddings, variables, examples, dropout_key=None
     )[0]
 
   def _apply(self, params, embeddings, variables, examples, *, dropout_key):
     if self.dense.tables:
-      routes = self.dense.routes(examples)
-      dense_rows = self.dense.gather(params["tables"], routes)
-      embeddings = embeddings | self.dense.embed(dense_rows, examples)
+      embeddings = embeddings | self.dense.lookup(params["tables"], examples)
     groups: dict[str, int] = self.model.groups
     inputs = (
       {group: stack_fields(embeddings, group, self.fields) for group in groups},

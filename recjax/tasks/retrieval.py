@@ -120,6 +120,7 @@ class Retrieval:
       embedding_dim=self.embedding_dim,
       feature_dims=dict(self.feature_dims),
       settings=dict(self.tables),
+      sum_history=self.model.user.reads_mean,
     )
 
   @property
@@ -178,7 +179,10 @@ class Retrieval:
       examples[f"{HISTORY}/where"] = jnp.zeros(shape, bool)
       for name in self._history_features:
         dim = dims.get(name, self.embedding_dim)
-        embeddings[f"{HISTORY}/{name}"] = jnp.zeros((*shape, dim))
+        is_sum = self.model.user.reads_mean
+        embeddings[f"{HISTORY}/{name}"] = jnp.zeros(
+          (2, dim) if is_sum else (*shape, dim)
+        )
     return self._inputs(embeddings, examples)
 
   def _inputs(
@@ -314,9 +318,7 @@ class Retrieval:
   def _embedded(self, tables, embeddings, examples) -> dict[str, Array]:
     """All embeddings by their names in examples: sparse ones and dense ones."""
     if self.dense.tables:
-      routes = self.dense.routes(examples)
-      rows = self.dense.gather({name: tables[name] for name in routes}, routes)
-      embeddings = embeddings | self.dense.embed(rows, examples)
+      embeddings = embeddings | self.dense.lookup(tables, examples)
     names = self._collections[2]
     return {name: embeddings[output] for name, output in names.items()}
 
@@ -381,9 +383,8 @@ class Retrieval:
         if lookup.weights:
           examples.setdefault(lookup.weights, jnp.zeros(shape))
     tables = weights.get("tables", {})
-    routes = self.sparse.routes(examples)
-    found = self.sparse.gather({name: tables[name] for name in routes}, routes)
-    return self._embedded(tables, self.sparse.embed(found, examples), examples)
+    found = self.sparse.lookup(tables, examples)
+    return self._embedded(tables, found, examples)
 
   def describe(self) -> str:
     """Loss and negatives in a line."""

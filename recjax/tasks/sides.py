@@ -115,6 +115,11 @@ def tower_inputs(
     items = [embeddings[f"{HISTORY}/{name}"] for name in history]
     items = jnp.concatenate(items, axis=-1)
     items_where = examples[f"{HISTORY}/where"]
+    if items.ndim == 2:
+      # Sums, of which all items of the history make a mean: a list's own mean
+      # would leave out those without this feature.
+      count = jnp.sum(items_where, axis=1, dtype=jnp.float32, keepdims=True)
+      items /= jnp.maximum(count, 1.0)
   return dataclasses.replace(
     own, context=context, history=items, history_where=items_where, where=where
   )
@@ -160,6 +165,7 @@ def make_side_collections(
   embedding_dim: int,
   feature_dims: Mapping[str, int],
   settings: Mapping[str, TableSettings],
+  sum_history: bool = False,
 ) -> tuple[EmbeddingCollection, EmbeddingCollection, dict[str, str]]:
   """The dense and the sparse tables of both towers.
 
@@ -169,6 +175,7 @@ def make_side_collections(
     embedding_dim: width of the tables.
     feature_dims: name of a feature -> another width.
     settings: of the tables of a side; "" is for all that are not named.
+    sum_history: the embeddings of the items of a history are summed.
 
   Returns:
     Dense and sparse collection, and the name in examples -> that of the
@@ -208,7 +215,8 @@ def make_side_collections(
       raise ConfigError(
         f"the history reads features of one id each; {name!r} has several."
       )
-    add(HISTORY, field, ITEM_SIDE)
+    combiner = "sum" if sum_history else "none"
+    add(HISTORY, dataclasses.replace(field, combiner=combiner), ITEM_SIDE)
   return (*make_collections(groups, tuple(fields), chosen), outputs)
 
 

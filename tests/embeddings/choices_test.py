@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from recjax.embeddings.choices import PlanConfig, choose, workloads
-from recjax.embeddings.collection import EmbeddingCollection, Lookup
+from recjax.embeddings.collection import EmbeddingCollection
 from recjax.embeddings.costs import array_cost
+from recjax.embeddings.lookups import Lookup
 from recjax.embeddings.row_optimizers import Adagrad, RowOptimizer
 from recjax.embeddings.strategies import STRATEGIES, make_partition
 from recjax.embeddings.tables import TableSpec

@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 
-from recjax.embeddings.collection import EmbeddingCollection, Lookup
+from recjax.embeddings.collection import EmbeddingCollection
 from recjax.embeddings.costs import (
   Workload,
   array_cost,
   distinct_counts,
   expected_counts,
 )
+from recjax.embeddings.lookups import Lookup
 from recjax.embeddings.row_optimizers import Adagrad, RowWiseAdagrad
 from recjax.embeddings.strategies import STRATEGIES, make_partition
 from recjax.embeddings.tables import TableSpec

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recjax.embeddings.collection import EmbeddingCollection, Lookup
+from recjax.embeddings.collection import EmbeddingCollection
 from recjax.embeddings.draws import can_draw, draw_piece
+from recjax.embeddings.lookups import Lookup
 from recjax.embeddings.tables import INITIALIZERS, TableSpec
 
 DIM = 12

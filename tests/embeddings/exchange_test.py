@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from recjax.embeddings.collection import ArrayLayout
 from recjax.embeddings.collectives import collectives
 from recjax.embeddings.exchange import RowExchange, default_capacity, move_bits
+from recjax.embeddings.layouts import ArrayLayout
 from recjax.embeddings.rows import PADDING_ROW
 from recjax.embeddings.strategies import make_partition
 from recjax.embeddings.tables import TableSpec

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from recjax.embeddings.choices import PlanConfig
-from recjax.embeddings.collection import EmbeddingCollection, Lookup
+from recjax.embeddings.collection import EmbeddingCollection
+from recjax.embeddings.lookups import Lookup
 from recjax.embeddings.planner import plan
 from recjax.embeddings.row_optimizers import Adagrad, RowWiseAdagrad
 from recjax.embeddings.tables import TableSpec

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from recjax.embeddings.collection import EmbeddingCollection, Lookup
+from recjax.embeddings.collection import EmbeddingCollection
 from recjax.embeddings.collectives import collectives
+from recjax.embeddings.lookups import Lookup
 from recjax.embeddings.planner import plan
 from recjax.embeddings.row_optimizers import (
   SGD,

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from recjax.embeddings.collection import EmbeddingCollection, Lookup
+from recjax.embeddings.collection import EmbeddingCollection
 from recjax.embeddings.collectives import collectives
+from recjax.embeddings.lookups import Lookup
 from recjax.embeddings.rows import PADDING_ROW
 from recjax.embeddings.strategies import lookup_columns, make_partition
 from recjax.embeddings.table_exchange import (

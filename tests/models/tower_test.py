@@ -1,5 +1,7 @@
 """A tower: its inputs in their order, gates, interests, what is refused."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,6 +67,35 @@ def test_the_parts_stand_side_by_side():
     sight,
   ]
   np.testing.assert_allclose(out, np.concatenate(expected, 1), atol=1e-5)
+
+
+def test_a_mean_that_is_given_is_that_of_the_items():
+  tower = Tower(4, history=MeanHistory())
+  assert tower.reads_mean
+  by_items, _ = run(tower)
+  where = np.asarray(WHERE)[..., None]
+  mean = (np.asarray(INPUTS.history) * where).sum(1)
+  mean /= np.maximum(where.sum(1), 1)
+  by_mean, _ = run(
+    tower, dataclasses.replace(INPUTS, history=jnp.asarray(mean))
+  )
+  np.testing.assert_allclose(by_mean, by_items, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  "options",
+  [
+    {"history": MeanHistory(), "short_history": MeanHistory()},
+    {"history": MeanHistory(), "history_dropout_rate": 0.5},
+    {"interests": SelfAttentiveInterests()},
+  ],
+)
+def test_a_tower_that_reads_items_takes_no_mean(options):
+  tower = Tower(4, **options)
+  assert not tower.reads_mean
+  mean = dataclasses.replace(INPUTS, history=jnp.ones((ROWS, 3)))
+  with pytest.raises(ConfigError, match="one by one"):
+    run(tower, mean)
 
 
 def test_hidden_layers_and_the_output():

@@ -55,6 +55,22 @@ def test_a_history_reads_the_tables_of_items():
   assert outputs["item/genres"] == "item_2/item/genres"
 
 
+def test_a_summed_history_becomes_the_mean_of_all_its_items():
+  outputs = collections(sum_history=True)
+  combiners = {lookup.feature: lookup.combiner for lookup in outputs[0].lookups}
+  assert combiners["history/item_id"] == "sum"
+  assert combiners["item/item_id"] == "none"
+  side = Side(numbers=("age",))
+  where = jnp.array([[True, True, False], [False, False, False]])
+  inputs = tower_inputs(
+    {"user": side},
+    {"history/item_id": jnp.array([[6.0], [0.0]])},
+    {"user/age": jnp.zeros(2), "history/where": where},
+    history=("item_id",),
+  )
+  np.testing.assert_array_equal(inputs.history, [[3.0], [0.0]])
+
+
 def test_features_of_ids_of_any_shape():
   constants = {"item/image": jnp.arange(12.0).reshape(4, 3)}
   ids = jnp.array([[1, 3], [0, 2]])

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from flax import struct
 from jax.sharding import NamedSharding, PartitionSpec
 
-from recjax.embeddings.collection import EmbeddingCollection, Lookup
+from recjax.embeddings.collection import EmbeddingCollection
+from recjax.embeddings.lookups import Lookup
 from recjax.embeddings.row_optimizers import RowWiseAdagrad
 from recjax.embeddings.sharding import ShardedCollection
 from recjax.embeddings.tables import TableSpec
