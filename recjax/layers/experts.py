@@ -1,4 +1,4 @@
-"""Mixtures of experts.
+"""Experts side by side, and mixtures of them.
 
 Jacobs, Jordan, Nowlan, Hinton: Adaptive Mixtures of Local Experts, 1991,
 https://doi.org/10.1162/neco.1991.3.1.79; Shazeer et al.: Outrageously Large
@@ -19,10 +19,12 @@ Deviations from the papers: Shazeer's noise in the gate and the losses that
 balance its load are left out, for no expert has a capacity here.
 """
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Key
 
 from recjax.errors import check_choice, check_range
 from recjax.layers.dropout import Dropout
@@ -32,7 +34,111 @@ from recjax.layers.mlp import (
   BATCH_NORM_MOMENTUM,
   INITIALIZERS,
   check_layer_sizes,
+  check_mlp_settings,
 )
+
+
+def each_by_itself(init: Callable[..., Array]) -> Callable[..., Array]:
+  """An initializer of [expert, ...] that draws each expert as if alone."""
+
+  def draw(key: Key[Array, ""], shape: tuple[int, ...]) -> Array:
+    keys = jax.random.split(key, shape[0])
+    return jax.vmap(lambda k: init(k, shape[1:]))(keys)
+
+  return draw
+
+
+class Experts(nn.Module):
+  """The hidden parts of several MLPs of one shape, all at once.
+
+  Attributes:
+    hidden: widths of the layers of an expert.
+    num_experts: experts.
+    activation: one of ACTIVATIONS.
+    dropout_rate: behind each activation.
+    batch_norm: normalize before each activation, each expert by itself.
+    kernel_init: one of INITIALIZERS, of each expert by itself; biases start at
+      0.
+  """
+
+  hidden: tuple[int, ...]
+  num_experts: int
+  activation: str = "relu"
+  dropout_rate: float = 0.0
+  batch_norm: bool = False
+  kernel_init: str = "glorot_normal"
+
+  def __post_init__(self):
+    super().__post_init__()
+    check_layer_sizes("Experts.hidden", self.hidden)
+    check_choice("Experts.activation", self.activation, ACTIVATIONS)
+    check_choice("Experts.kernel_init", self.kernel_init, INITIALIZERS)
+    check_range("Experts.dropout_rate", self.dropout_rate, 0.0, 0.99)
+    check_range("Experts.num_experts", self.num_experts, 1, integer=True)
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "batch *expert dim"],
+    *,
+    deterministic: bool,
+    where: Bool[Array, " batch"] | None = None,
+  ) -> Float[Array, "batch experts hidden_dim"]:
+    """Applies the layers of all experts.
+
+    Args:
+      x: one input for all experts, [batch, dim], or one for each.
+      deterministic: no dropout, and batch norm by its running statistics;
+        otherwise the key "dropout" is needed and "batch_stats" is mutable.
+      where: rows that count in the statistics of a batch; None means all.
+
+    Returns:
+      The last hidden layer of each expert.
+    """
+    for number, size in enumerate(self.hidden):
+      x = self._linear(x, size, number)
+      if self.batch_norm:
+        x = self._normalized(x, number, deterministic, where)
+      x = ACTIVATIONS[self.activation](x)
+      x = Dropout(self.dropout_rate)(x, deterministic=deterministic)
+    return x
+
+  def _linear(
+    self, x: Float[Array, "batch *expert dim"], size: int, number: int
+  ) -> Float[Array, "batch experts size"]:
+    """W_e x_e + b_e of all experts."""
+    num = self.num_experts
+    kernel = self.param(
+      f"kernel_{number}",
+      each_by_itself(INITIALIZERS[self.kernel_init]),
+      (num, x.shape[-1], size),
+    )
+    bias = self.param(f"bias_{number}", nn.initializers.zeros, (num, size))
+    if x.ndim == 2:
+      out = jnp.einsum("bd,edh->beh", x, kernel)
+    else:
+      out = jnp.einsum("bed,edh->beh", x, kernel)
+    return out + bias[None]
+
+  def _normalized(
+    self,
+    x: Float[Array, "batch expert size"],
+    number: int,
+    deterministic: bool,
+    where: Bool[Array, " batch"] | None,
+  ) -> Float[Array, "batch expert size"]:
+    norm = nn.BatchNorm(
+      momentum=BATCH_NORM_MOMENTUM,
+      epsilon=BATCH_NORM_EPSILON,
+      use_fast_variance=False,
+      name=f"norm_{number}",
+    )
+    out = norm(
+      x.reshape(x.shape[0], -1),
+      use_running_average=deterministic,
+      mask=None if where is None else where[:, None],
+    )
+    return out.reshape(x.shape)
 
 
 class MixtureOfExperts(nn.Module):
@@ -59,12 +165,10 @@ class MixtureOfExperts(nn.Module):
 
   def __post_init__(self):
     super().__post_init__()
-    check_layer_sizes("MixtureOfExperts.hidden", self.hidden)
-    check_choice("MixtureOfExperts.activation", self.activation, ACTIVATIONS)
-    check_choice("MixtureOfExperts.kernel_init", self.kernel_init, INITIALIZERS)
-    check_range("MixtureOfExperts.dropout_rate", self.dropout_rate, 0.0, 0.99)
-    num = self.num_experts
-    check_range("MixtureOfExperts.num_experts", num, 1, integer=True)
+    what, num = "MixtureOfExperts", self.num_experts
+    check_mlp_settings(what, self.hidden, self.activation, self.dropout_rate)
+    check_choice(f"{what}.kernel_init", self.kernel_init, INITIALIZERS)
+    check_range(f"{what}.num_experts", num, 1, integer=True)
     check_range("MixtureOfExperts.top_k", self.top_k, 0, num, integer=True)
 
   @nn.compact
@@ -87,13 +191,15 @@ class MixtureOfExperts(nn.Module):
       sum_e g_e f_e(x) of each row.
     """
     gates = self._gates(x)
-    experts = jnp.broadcast_to(x[:, None], (x.shape[0], 1, x.shape[1]))
-    for number, size in enumerate(self.hidden):
-      experts = self._linear(experts, size, number)
-      if self.batch_norm:
-        experts = self._normalized(experts, number, deterministic, where)
-      experts = ACTIVATIONS[self.activation](experts)
-      experts = Dropout(self.dropout_rate)(experts, deterministic=deterministic)
+    experts = Experts(
+      self.hidden,
+      self.num_experts,
+      self.activation,
+      self.dropout_rate,
+      self.batch_norm,
+      self.kernel_init,
+      name="experts",
+    )(x, deterministic=deterministic, where=where)
     return jnp.einsum("be,beh->bh", gates, experts)
 
   def _gates(
@@ -105,42 +211,3 @@ class MixtureOfExperts(nn.Module):
     largest, chosen = jax.lax.top_k(logits, self.top_k)
     places = jax.nn.one_hot(chosen, self.num_experts, dtype=logits.dtype)
     return jnp.einsum("bk,bke->be", jax.nn.softmax(largest), places)
-
-  def _linear(
-    self, x: Float[Array, "batch _expert dim"], size: int, number: int
-  ) -> Float[Array, "batch expert size"]:
-    """W_e x_e + b_e of all experts; of the first layer x is one for all."""
-    init, num = INITIALIZERS[self.kernel_init], self.num_experts
-    kernel = self.param(
-      f"kernel_{number}",
-      lambda key, shape: jax.vmap(lambda k: init(k, shape[1:]))(
-        jax.random.split(key, num)
-      ),
-      (num, x.shape[2], size),
-    )
-    bias = self.param(f"bias_{number}", nn.initializers.zeros, (num, size))
-    if number == 0:
-      out = jnp.einsum("bd,edh->beh", x[:, 0], kernel)
-    else:
-      out = jnp.einsum("bed,edh->beh", x, kernel)
-    return out + bias[None]
-
-  def _normalized(
-    self,
-    x: Float[Array, "batch expert size"],
-    number: int,
-    deterministic: bool,
-    where: Bool[Array, " batch"] | None,
-  ) -> Float[Array, "batch expert size"]:
-    norm = nn.BatchNorm(
-      momentum=BATCH_NORM_MOMENTUM,
-      epsilon=BATCH_NORM_EPSILON,
-      use_fast_variance=False,
-      name=f"norm_{number}",
-    )
-    out = norm(
-      x.reshape(x.shape[0], -1),
-      use_running_average=deterministic,
-      mask=None if where is None else where[:, None],
-    )
-    return out.reshape(x.shape)

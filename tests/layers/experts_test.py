@@ -77,7 +77,9 @@ def test_equals_a_loop_over_experts(hidden, top_k, batch_norm):
   out = run(module, variables, X)
   mlp, outs = MLP(hidden, **settings), []
   for expert in range(EXPERTS):
-    tree = {name: own(part, expert) for name, part in variables.items()}
+    tree = {
+      name: own(part["experts"], expert) for name, part in variables.items()
+    }
     outs.append(run(mlp, tree, X))
   for row in range(BATCH):
     weights = gates_of(variables, row, top_k)
@@ -92,7 +94,7 @@ def test_two_layers_written_out():
   out = module.apply(variables, X, deterministic=True)
   np.testing.assert_allclose(run(module, variables, X), out, atol=1e-5)
   wide = jax.tree.map(
-    lambda leaf: np.asarray(leaf, np.float64), variables["params"]
+    lambda leaf: np.asarray(leaf, np.float64), variables["params"]["experts"]
   )
   x = np.asarray(X, np.float64)
   for row in range(BATCH):
@@ -109,7 +111,7 @@ def test_two_layers_written_out():
 def test_one_expert_is_an_mlp():
   module = MixtureOfExperts((5, 2), num_experts=1)
   variables = variables_of(module)
-  params = variables["params"]
+  params = variables["params"]["experts"]
   tree = {
     f"layer_{n}": {
       "kernel": params[f"kernel_{n}"][0],
@@ -129,7 +131,7 @@ def test_experts_that_are_not_chosen_learn_nothing():
   module = MixtureOfExperts((5,), "tanh", num_experts=EXPERTS, top_k=1)
   variables = variables_of(module)
   loss = lambda v: jnp.sum(run(module, v, X[:1]) ** 2)
-  gradient = jax.jit(jax.grad(loss))(variables)["params"]["kernel_0"]
+  gradient = jax.jit(jax.grad(loss))(variables)["params"]["experts"]["kernel_0"]
   moved = np.abs(gradient).max(axis=(1, 2)) > 0
   np.testing.assert_array_equal(moved, gates_of(variables, 0, 1) > 0)
 
@@ -165,7 +167,7 @@ def test_dropout_stands_behind_each_activation():
 def test_each_expert_starts_as_an_mlp_would():
   module = MixtureOfExperts((200,), num_experts=4)
   init = lambda key: module.init(key, jnp.zeros((1, 100)), deterministic=True)
-  params = jax.jit(init)(jax.random.key(0))["params"]
+  params = jax.jit(init)(jax.random.key(0))["params"]["experts"]
   kernel = np.asarray(params["kernel_0"])
   # Glorot: 2 / (100 + 200); 20,000 draws an expert.
   np.testing.assert_allclose(kernel.var(axis=(1, 2)), 2 / 300, rtol=0.05)
