@@ -79,7 +79,9 @@ class RankingBench:
   def _scores(self):
     return jax.jit(self.task.scores)
 
-  def scores(self, weights: Params, part: str) -> Float[np.ndarray, " row"]:
+  def scores(
+    self, weights: Params, part: str
+  ) -> Float[np.ndarray, "row *task"]:
     """The logit of every row of a part, in order."""
     weights = jax.device_put(weights)  # Those on a device stay there.
     found = []

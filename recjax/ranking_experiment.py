@@ -93,10 +93,14 @@ class RankingExperiment:
         "RankingExperiment.source must be a source of labelled examples such"
         f" as @frappe.Frappe(); got {self.source!r}."
       )
-    names = [key for key, _, _ in self.protocol.values()]
+    names = self._metric_names()
     check_choice("TrainConfig.select, a metric of", self.train.select, names)
     if self.stream is not None:
       self._check_stream(self.stream)
+
+  def _metric_names(self) -> list[str]:
+    """What a validation tells."""
+    return [key for key, _, _ in self.protocol.values()]
 
   def _check_stream(self, stream: StreamConfig) -> None:
     if not isinstance(self.source, BlockSource):
@@ -135,16 +139,6 @@ class RankingExperiment:
     """
     opened = self._in_memory if self.stream is None else self._on_disk
     parts = opened(data_dir, cache_dir)
-    features = parts.features
-    task = Ranking(
-      self.model,
-      categorical_fields(features, self.linear_only),
-      tuple(
-        NumericField(name, *features.shape(name)) for name in features.dense
-      ),
-      (("", self.tables), *self.group_tables),
-      self.loss,
-    )
     for part in ("validation", "test"):
       if not parts.num_rows(part):
         raise DataError(
@@ -157,24 +151,55 @@ class RankingExperiment:
       split=self.source.name,
       selection=self.protocol.selection or f"best validation {select}",
     )
-    return RankingBench(
-      self.source.name,
-      parts,
-      task,
-      protocol,
-      self.batch_size,
-      {name: slice_column(features.spec(name)) for name in self.slices},
-      self.seed,
+    features = parts.features
+    return self._bench(
+      data_name=self.source.name,
+      parts=parts,
+      fields=categorical_fields(features, self.linear_only),
+      numeric=tuple(
+        NumericField(name, *features.shape(name)) for name in features.dense
+      ),
+      protocol=protocol,
+      slices={name: slice_column(features.spec(name)) for name in self.slices},
     )
+
+  def _bench(self, *, fields, numeric, **options: Any) -> RankingBench:
+    """The task beside its data."""
+    task = Ranking(self.model, fields, numeric, self._all_tables, self.loss)
+    return RankingBench(
+      task=task, batch_size=self.batch_size, seed=self.seed, **options
+    )
+
+  @property
+  def _all_tables(self) -> tuple[tuple[str, TableSettings], ...]:
+    return (("", self.tables), *self.group_tables)
 
   def _in_memory(
     self, data_dir: files.PathLike, cache_dir: files.PathLike | None
   ) -> MemoryParts:
     split = prepare_examples(self.source, data_dir, cache_dir)
     train = split.train
-    specs = self._specs(train.table.schema, (train.label, train.weight))
+    specs = self._specs(
+      train.table.schema, (train.label, train.weight, *self._no_features)
+    )
     self._judged_columns(specs, train.table.schema)
-    return MemoryParts(split, fit_features(specs, train.table))
+    return MemoryParts(
+      split, fit_features(specs, train.table), self._label_columns
+    )
+
+  @property
+  def _label_columns(self) -> tuple[str, ...]:
+    """Further labels of a row."""
+    return ()
+
+  @property
+  def _no_features(self) -> tuple[str, ...]:
+    """Columns that the source has for other ends."""
+    source: Any = self.source
+    return (
+      *getattr(source, "label_columns", ()),
+      *getattr(source, "mask_columns", ()),
+    )
 
   def _on_disk(
     self, data_dir: files.PathLike, cache_dir: files.PathLike | None

@@ -8,6 +8,7 @@ from recjax import (
   experiment,
   files,
   gin_config,
+  multi_task_experiment,
   pairs_experiment,
   ranking_experiment,
   retrieval_experiment,
@@ -16,6 +17,7 @@ from recjax.runs.record import RunRecord
 
 ROOTS = (
   experiment.Experiment,
+  multi_task_experiment.MultiTaskExperiment,
   pairs_experiment.PairsExperiment,
   ranking_experiment.RankingExperiment,
   retrieval_experiment.RetrievalExperiment,

@@ -6,7 +6,7 @@ For data larger than memory see `recjax.data.stream_batches`.
 """
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +21,16 @@ from recjax.types import Batch
 Columns = dict[str, Shaped[np.ndarray, "row ..."]]
 
 
-def encode_examples(features: FittedFeatures, examples: Examples) -> Columns:
+def encode_examples(
+  features: FittedFeatures, examples: Examples, labels: Sequence[str] = ()
+) -> Columns:
   """The arrays of all features, "label", and "weight" if there are any.
 
   Args:
     features: fitted on training rows.
     examples: rows with the columns that they read.
+    labels: columns of further labels, which are told as "label/COLUMN"; NaN
+      where one is null.
 
   Raises:
     DataError: a column is missing, or a value can not be encoded.
@@ -35,7 +39,7 @@ def encode_examples(features: FittedFeatures, examples: Examples) -> Columns:
   columns["label"] = examples.labels
   if examples.weights is not None:
     columns["weight"] = examples.weights
-  return columns
+  return columns | {f"label/{name}": examples.numbers(name) for name in labels}
 
 
 class ExampleBatches:

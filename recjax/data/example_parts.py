@@ -89,10 +89,12 @@ class MemoryParts:
   Attributes:
     split: labelled rows.
     features: fitted on the training rows.
+    label_columns: further labels, "label/COLUMN" in a batch.
   """
 
   split: ExampleSplit
   features: FittedFeatures
+  label_columns: tuple[str, ...] = ()
 
   @property
   def fingerprint(self) -> str:
@@ -105,20 +107,23 @@ class MemoryParts:
 
   def training_batches(self, batch_size: int, seed: int) -> ExampleBatches:
     """The training rows in their order."""
-    columns = encode_examples(self.features, self.split.train)
+    columns = self._encoded("train")
     return ExampleBatches(columns, batch_size=batch_size, seed=seed)
 
   def batches(self, part: str, batch_size: int) -> Iterator[Batch]:
     """All rows of a part in order, in batches of one shape, with "where"."""
     if part == "validation":
       return evaluation_batches(self._validation, batch_size)
-    columns = encode_examples(self.features, self._examples(part))
-    return evaluation_batches(columns, batch_size)
+    return evaluation_batches(self._encoded(part), batch_size)
 
   @functools.cached_property
   def _validation(self) -> Columns:
     """Kept, since every epoch looks at it."""
-    return encode_examples(self.features, self.split.validation)
+    return self._encoded("validation")
+
+  def _encoded(self, part: str) -> Columns:
+    examples = self._examples(part)
+    return encode_examples(self.features, examples, self.label_columns)
 
   def labels(self, part: str) -> Numbers:
     """The label of each row of a part."""
@@ -147,6 +152,10 @@ class MemoryParts:
   @functools.cached_property
   def _texts(self) -> dict[tuple[str, str], Texts]:
     return {}
+
+  def numbers(self, part: str, column: str) -> Numbers:
+    """A raw column of a part as float32; NaN where it is null."""
+    return self._examples(part).numbers(column)
 
   def _examples(self, part: str) -> Examples:
     return getattr(self.split, part)

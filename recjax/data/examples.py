@@ -96,6 +96,16 @@ class Examples:
     values.flags.writeable = False
     return values
 
+  def numbers(self, name: str) -> Float32[np.ndarray, " row"]:
+    """A column as float32, NaN where it is null.
+
+    Raises:
+      DataError: there is no such column, or it holds something else.
+    """
+    self.column(name)
+    where = lambda row: f"{self.name}, row {row}"
+    return _numbers(self.table.column(name), name, where)
+
   @functools.cached_property
   def labels(self) -> Float32[np.ndarray, " row"]:
     """The label of each row."""

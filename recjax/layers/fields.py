@@ -81,7 +81,7 @@ def flatten_fields(
   dense: Float[Array, "batch num_dense"] | None = None,
 ) -> Float[Array, "batch input_dim"]:
   """All rows of an example behind one another, then its dense columns."""
-  flat = fields.reshape(fields.shape[0], -1)
+  flat = fields.reshape(fields.shape[0], fields.shape[1] * fields.shape[2])
   return flat if dense is None else jnp.concatenate([flat, dense], axis=1)
 
 

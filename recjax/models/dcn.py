@@ -62,7 +62,7 @@ class DCN(nn.Module):
     *,
     deterministic: bool = True,
     where: Bool[Array, " batch"] | None = None,
-  ) -> dict[str, Float[Array, " batch"]]:
+  ) -> dict[str, Float[Array, "batch *_dim"]]:
     """Scores a batch.
 
     Args:
@@ -72,7 +72,7 @@ class DCN(nn.Module):
       where: rows that count in the statistics of a batch; None means all.
 
     Returns:
-      "logit" -> one an example.
+      "logit" -> one an example; "hidden" -> what its output layer reads.
     """
     rows, dense = model_inputs(embeddings, dense, self.groups)
     x = flatten_fields(rows["embedding"], dense)
@@ -84,7 +84,8 @@ class DCN(nn.Module):
       self.batch_norm,
       name="mlp",
     )(x, deterministic=deterministic, where=where)
+    top = jnp.concatenate([crossed, hidden], axis=1)
     logit = nn.Dense(
       1, kernel_init=nn.initializers.glorot_normal(), name="output"
-    )(jnp.concatenate([crossed, hidden], axis=1))
-    return {"logit": logit[:, 0]}
+    )(top)
+    return {"logit": logit[:, 0], "hidden": top}

@@ -85,7 +85,7 @@ class DCNv2(nn.Module):
     *,
     deterministic: bool = True,
     where: Bool[Array, " batch"] | None = None,
-  ) -> dict[str, Float[Array, " batch"]]:
+  ) -> dict[str, Float[Array, "batch *_dim"]]:
     """Scores a batch.
 
     Args:
@@ -95,7 +95,7 @@ class DCNv2(nn.Module):
       where: rows that count in the statistics of a batch; None means all.
 
     Returns:
-      "logit" -> one an example.
+      "logit" -> one an example; "hidden" -> what its output layer reads.
     """
     rows, dense = model_inputs(embeddings, dense, self.groups)
     x = flatten_fields(rows["embedding"], dense)
@@ -123,4 +123,4 @@ class DCNv2(nn.Module):
     logit = nn.Dense(
       1, kernel_init=nn.initializers.glorot_normal(), name="output"
     )(top)
-    return {"logit": logit[:, 0]}
+    return {"logit": logit[:, 0], "hidden": top}

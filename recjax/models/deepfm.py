@@ -17,6 +17,7 @@ default the layers are those of BARS, which are the paper's as well.
 from collections.abc import Mapping
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from recjax.errors import check_range
@@ -67,7 +68,7 @@ class DeepFM(nn.Module):
     *,
     deterministic: bool = True,
     where: Bool[Array, " batch"] | None = None,
-  ) -> dict[str, Float[Array, " batch"]]:
+  ) -> dict[str, Float[Array, "batch *_dim"]]:
     """Scores a batch.
 
     Args:
@@ -77,7 +78,7 @@ class DeepFM(nn.Module):
       where: rows that count in the statistics of a batch; None means all.
 
     Returns:
-      "logit" -> one an example.
+      "logit" -> one an example; "hidden" -> what its output layer reads.
     """
     rows, dense = model_inputs(embeddings, dense, self.groups)
     vectors = FieldVectors(name="vectors")(rows["embedding"], dense)
@@ -95,4 +96,6 @@ class DeepFM(nn.Module):
       name="output",
     )(hidden)
     linear = LinearTerms(name="linear")(rows["linear"], dense)
-    return {"logit": linear + fm_interaction(vectors) + deep[:, 0]}
+    pairs = fm_interaction(vectors)
+    top = jnp.concatenate([linear[:, None], pairs[:, None], hidden], axis=1)
+    return {"logit": linear + pairs + deep[:, 0], "hidden": top}

@@ -80,7 +80,7 @@ class DLRM(nn.Module):
     *,
     deterministic: bool = True,
     where: Bool[Array, " batch"] | None = None,
-  ) -> dict[str, Float[Array, " batch"]]:
+  ) -> dict[str, Float[Array, "batch *_dim"]]:
     """Scores a batch.
 
     Args:
@@ -90,7 +90,7 @@ class DLRM(nn.Module):
       where: rows that count in the statistics of a batch; None means all.
 
     Returns:
-      "logit" -> one an example.
+      "logit" -> one an example; "hidden" -> what its output layer reads.
     """
     rows, dense = model_inputs(embeddings, dense, self.groups)
     vectors = rows["embedding"]
@@ -115,7 +115,7 @@ class DLRM(nn.Module):
       name="top_mlp",
     )(self._interact(vectors, z), deterministic=deterministic, where=where)
     logit = nn.Dense(1, kernel_init=glorot, name="output")(top)
-    return {"logit": logit[:, 0]}
+    return {"logit": logit[:, 0], "hidden": top}
 
   def _interact(
     self,

@@ -47,7 +47,7 @@ class GMF(nn.Module):
     *,
     deterministic: bool = True,
     where: Bool[Array, " batch"] | None = None,
-  ) -> dict[str, Float[Array, " batch"]]:
+  ) -> dict[str, Float[Array, "batch *_dim"]]:
     """Scores a batch.
 
     Args:
@@ -57,7 +57,7 @@ class GMF(nn.Module):
       where: changes nothing here.
 
     Returns:
-      "logit" -> one an example.
+      "logit" -> one an example; "hidden" -> what its output layer reads.
     """
     del deterministic, where
     refuse_dense("GMF", dense)
@@ -66,4 +66,4 @@ class GMF(nn.Module):
     logit = nn.Dense(
       1, kernel_init=nn.initializers.lecun_uniform(), name="prediction"
     )(product)
-    return {"logit": logit[:, 0]}
+    return {"logit": logit[:, 0], "hidden": product}

@@ -69,7 +69,7 @@ class NcfMLP(nn.Module):
     *,
     deterministic: bool = True,
     where: Bool[Array, " batch"] | None = None,
-  ) -> dict[str, Float[Array, " batch"]]:
+  ) -> dict[str, Float[Array, "batch *_dim"]]:
     """Scores a batch.
 
     Args:
@@ -79,7 +79,7 @@ class NcfMLP(nn.Module):
       where: rows that count in the statistics of a batch; None means all.
 
     Returns:
-      "logit" -> one an example.
+      "logit" -> one an example; "hidden" -> what its output layer reads.
     """
     refuse_dense("NcfMLP", dense)
     rows, _ = model_inputs(embeddings, None, self.groups, num_fields=2)
@@ -94,4 +94,4 @@ class NcfMLP(nn.Module):
     logit = nn.Dense(
       1, kernel_init=nn.initializers.lecun_uniform(), name="prediction"
     )(hidden)
-    return {"logit": logit[:, 0]}
+    return {"logit": logit[:, 0], "hidden": hidden}

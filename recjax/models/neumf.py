@@ -69,7 +69,7 @@ class NeuMF(nn.Module):
     *,
     deterministic: bool = True,
     where: Bool[Array, " batch"] | None = None,
-  ) -> dict[str, Float[Array, " batch"]]:
+  ) -> dict[str, Float[Array, "batch *_dim"]]:
     """Scores a batch.
 
     Args:
@@ -79,7 +79,7 @@ class NeuMF(nn.Module):
       where: rows that count in the statistics of a batch; None means all.
 
     Returns:
-      "logit" -> one an example.
+      "logit" -> one an example; "hidden" -> what its output layer reads.
     """
     refuse_dense("NeuMF", dense)
     rows, _ = model_inputs(embeddings, None, self.groups, num_fields=2)
@@ -92,7 +92,8 @@ class NeuMF(nn.Module):
       kernel_init="glorot_uniform",
       name="mlp",
     )(flatten_fields(rows["mlp"]), deterministic=deterministic, where=where)
+    top = jnp.concatenate([product, hidden], axis=1)
     logit = nn.Dense(
       1, kernel_init=nn.initializers.lecun_uniform(), name="prediction"
-    )(jnp.concatenate([product, hidden], axis=1))
-    return {"logit": logit[:, 0]}
+    )(top)
+    return {"logit": logit[:, 0], "hidden": top}

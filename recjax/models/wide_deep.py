@@ -19,6 +19,7 @@ are options; by default the layers are those of BARS, not of the paper.
 from collections.abc import Mapping
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from recjax.errors import check_range
@@ -63,7 +64,7 @@ class WideDeep(nn.Module):
     *,
     deterministic: bool = True,
     where: Bool[Array, " batch"] | None = None,
-  ) -> dict[str, Float[Array, " batch"]]:
+  ) -> dict[str, Float[Array, "batch *_dim"]]:
     """Scores a batch.
 
     Args:
@@ -74,7 +75,7 @@ class WideDeep(nn.Module):
       where: rows that count in the statistics of a batch; None means all.
 
     Returns:
-      "logit" -> one an example.
+      "logit" -> one an example; "hidden" -> what its output layer reads.
     """
     rows, dense = model_inputs(embeddings, dense, self.groups)
     hidden = MLP(
@@ -95,4 +96,5 @@ class WideDeep(nn.Module):
       name="output",
     )(hidden)
     wide = LinearTerms(name="linear")(rows["linear"], dense)
-    return {"logit": wide + deep[:, 0]}
+    top = jnp.concatenate([wide[:, None], hidden], axis=1)
+    return {"logit": wide + deep[:, 0], "hidden": top}

@@ -87,7 +87,7 @@ class XDeepFM(nn.Module):
     *,
     deterministic: bool = True,
     where: Bool[Array, " batch"] | None = None,
-  ) -> dict[str, Float[Array, " batch"]]:
+  ) -> dict[str, Float[Array, "batch *_dim"]]:
     """Scores a batch.
 
     Args:
@@ -97,7 +97,7 @@ class XDeepFM(nn.Module):
       where: rows that count in the statistics of a batch; None means all.
 
     Returns:
-      "logit" -> one an example.
+      "logit" -> one an example; "hidden" -> what its output layer reads.
     """
     rows, dense = model_inputs(embeddings, dense, self.groups)
     vectors = FieldVectors(name="vectors")(rows["embedding"], dense)
@@ -120,4 +120,5 @@ class XDeepFM(nn.Module):
       name="output",
     )(top)
     linear = LinearTerms(name="linear")(rows["linear"], dense)
-    return {"logit": linear + deep[:, 0]}
+    hidden = jnp.concatenate([linear[:, None], top], axis=1)
+    return {"logit": linear + deep[:, 0], "hidden": hidden}

@@ -143,7 +143,7 @@ class Ranking:
 
   def scores(
     self, weights: Params, examples: Mapping[str, Array]
-  ) -> Float[Array, " batch"]:
+  ) -> Float[Array, "batch *task"]:
     """The logit of each example, without dropout.
 
     Args:
@@ -151,7 +151,7 @@ class Ranking:
       examples: features.
 
     Returns:
-      One logit an example.
+      One logit an example, or one for each task.
     """
     tables = weights.get("tables", {})
     variables = {
@@ -164,14 +164,22 @@ class Ranking:
       weights, embeddings, variables, examples, dropout_key=None
     )[0]
 
-  def _apply(self, params, embeddings, variables, examples, *, dropout_key):
+  def _model_inputs(self, params, embeddings, examples):
+    """The vectors of each group, and the numbers."""
     if self.dense.tables:
       embeddings = embeddings | self.dense.lookup(params["tables"], examples)
     groups: dict[str, int] = self.model.groups
-    inputs = (
-      {group: stack_fields(embeddings, group, self.fields) for group in groups},
-      self._numeric_columns(examples),
-    )
+    num_rows = jax.tree.leaves(examples)[0].shape[0]
+    rows = {
+      group: stack_fields(embeddings, group, self.fields)
+      if self._num_fields(group)
+      else jnp.zeros((num_rows, 0, dim))
+      for group, dim in groups.items()
+    }
+    return rows, self._numeric_columns(examples)
+
+  def _apply(self, params, embeddings, variables, examples, *, dropout_key):
+    inputs = self._model_inputs(params, embeddings, examples)
     all_variables = {"params": params["model"], **variables}
     if dropout_key is None:
       return self.model.apply(all_variables, *inputs)["logit"], variables

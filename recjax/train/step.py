@@ -1,5 +1,6 @@
 """The training step, and many of them in one dispatch."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -97,7 +98,9 @@ def _make_summed_gradients(task: Task, sparse: ShardedCollection):
     embeddings = sparse.embed(rows, examples)
     return task.loss(params, embeddings, variables, examples, constants, key)
 
-  gradient = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
+  # A task may look at the gradients of its objectives one by one.
+  default = functools.partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
+  gradient = getattr(task, "differentiate", default)(loss)
 
   def summed_gradients(state: TrainState, batch: Batch, constants, key):
     micro, num_micro = task.micro_batches(batch)

@@ -34,6 +34,8 @@ EVERY_ROW = jnp.ones(BATCH, bool)
 SEQUENCE_MODELS = {"SASRec"}
 # Vectors of users and of items: tests/models/two_tower_test.py.
 RETRIEVAL_MODELS = {"Tower", "TwoTower"}
+# Several logits an example: tests/models/multi_task_test.py.
+MULTI_TASK_MODELS = {"MultiTask"}
 # Modules inside a model's file that are no model.
 PARTS = {"FieldAttention"}
 
@@ -196,7 +198,7 @@ def public_modules() -> set[str]:
 
 def test_every_model_is_listed():
   assert public_modules() == (
-    set(CASES) | SEQUENCE_MODELS | RETRIEVAL_MODELS | PARTS
+    set(CASES) | SEQUENCE_MODELS | RETRIEVAL_MODELS | MULTI_TASK_MODELS | PARTS
   )
   assert all(type(case.model).__name__ == name for name, case in CASES.items())
 

@@ -1,0 +1,1 @@
+"""Losses of several tasks, or their gradients, made one."""

@@ -1,0 +1,174 @@
+"""Experiments of several objectives, from a table to a finished record."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pyarrow as pa
+import pytest
+from sklearn import metrics
+
+from recjax import launch
+from recjax.balancing.pcgrad import PCGrad
+from recjax.data.examples import Examples, ExampleSplit
+from recjax.embeddings.groups import TableSettings
+from recjax.errors import ConfigError, DataError
+from recjax.evaluation.classification_protocol import ClassificationProtocol
+from recjax.layers.heads.mmoe import MMoE
+from recjax.models.dcn_v2 import DCNv2
+from recjax.models.fm import FM
+from recjax.models.multi_task import MultiTask
+from recjax.multi_task_bench import judged_names
+from recjax.multi_task_experiment import MultiTaskExperiment
+from recjax.runs.record import RunRecord
+from recjax.tasks.task_objectives import Objective
+from recjax.train.loop import TrainConfig
+from recjax.train.optimizer import Optimizer, ParamGroup
+
+OBJECTIVES = (
+  Objective("click"),
+  Objective("buy", given="click", space="entire", truth="would_buy"),
+  Objective("watch", "secs", "real", log_label=True),
+)
+PROTOCOL = ClassificationProtocol(metrics=("auc", "log_loss"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Shop:
+  """Rows of a shop: clicks, purchases where clicked, seconds or null."""
+
+  num_rows: int = 600
+  name: str = "shop"
+  mask_columns: tuple[str, ...] = ("would_buy",)
+
+  def files(self, data_dir):
+    return ()
+
+  def read(self, data_dir) -> ExampleSplit:
+    parts = ("train", "validation", "test")
+    return ExampleSplit(*(self._part(part, i) for i, part in enumerate(parts)))
+
+  def _part(self, part: str, seed: int) -> Examples:
+    rng = np.random.default_rng(seed)
+    city = rng.integers(0, 4, self.num_rows)
+    x = rng.normal(size=self.num_rows)
+    click = rng.random(self.num_rows) < 1 / (1 + np.exp(-x - city + 2))
+    would = rng.random(self.num_rows) < 1 / (1 + np.exp(x - city + 1))
+    secs = np.where(rng.random(self.num_rows) < 0.5, np.exp(x + 3), np.nan)
+    table = pa.table(
+      {
+        "city": pa.array([f"c{i}" for i in city]),
+        "x": x.astype(np.float32),
+        "click": click.astype(np.float32),
+        "buy": (click & would).astype(np.float32),
+        "would_buy": would.astype(np.float32),
+        "secs": pa.array(secs, from_pandas=True),
+      }
+    )
+    return Examples.from_table(f"shop {part}", table, label="click")
+
+
+def experiment(**options) -> MultiTaskExperiment:
+  defaults = {
+    "objectives": OBJECTIVES,
+    "model": MultiTask(MMoE(3, (8,), (8,))),
+    "tables": TableSettings(init_stddev=0.1),
+    "train": TrainConfig(
+      num_epochs=8, eval_every_epochs=4.0, select="auc/click*buy"
+    ),
+    "protocol": PROTOCOL,
+    "optimizer": Optimizer((ParamGroup(learning_rate=0.03),)),
+    "batch_size": 64,
+  }
+  return MultiTaskExperiment(Shop(), **(defaults | options))
+
+
+def test_a_run_from_rows_to_its_record(tmp_path):
+  made = experiment(balancer=PCGrad(), slices=("city",))
+  assert made.model.num_tasks == 3  # As many as there are objectives.
+  result = launch.train(made, RunRecord(tmp_path / "run"), tmp_path)
+  names = ["auc/click", "auc/buy", "auc/click*buy", "auc/buy@all", "rmse/watch"]
+  assert (
+    set(names)
+    <= set(result["metrics"])
+    == set(judged_names(OBJECTIVES, PROTOCOL))
+  )
+  assert result["metrics"]["auc/click"] > 0.6
+  mean = np.asarray(result["expert_utilization"]["head/gate"])
+  np.testing.assert_allclose(mean.sum(axis=1), 1.0, rtol=1e-4)
+  assert len(result["gate_entropy"]["head/gate"]) == 3
+  assert np.shape(result["gradient_cosines"]) == (3, 3)
+  plots = {path.name for path in (tmp_path / "run" / "plots").iterdir()}
+  assert {"test-experts.png", "test-conflict.png", "test-roc.png"} <= plots
+  lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+  logged = {name for line in lines for name in json.loads(line)}
+  assert "validation/gate_entropy/head/gate/0" in logged
+  again = launch.evaluate(made, tmp_path / "run", tmp_path)
+  for name, value in result["metrics"].items():
+    np.testing.assert_allclose(again.metrics[name], value, rtol=1e-6)
+
+
+def test_each_task_is_judged_where_its_label_tells_something(tmp_path):
+  bench = experiment().open(tmp_path)
+  params, variables = bench.task.init(jax.random.key(0))
+  weights = params | variables
+  tested = bench.test(weights)
+  logits = bench.scores(weights, "test").astype(np.float64)
+  table = bench.parts.split.test.table
+  column = {n: table.column(n).to_numpy() for n in table.column_names}
+  click, buy = column["click"], column["buy"]
+  auc = metrics.roc_auc_score
+  p = 1 / (1 + np.exp(-logits))
+  expected = {
+    "auc/click": auc(click, logits[:, 0]),
+    "auc/buy": auc(buy[click == 1], logits[click == 1, 1]),
+    "auc/click*buy": auc(buy, p[:, 0] * p[:, 1]),
+    "auc/buy@all": auc(column["would_buy"], logits[:, 1]),
+    "log_loss/click*buy": metrics.log_loss(buy, p[:, 0] * p[:, 1]),
+  }
+  for name, value in expected.items():
+    np.testing.assert_allclose(tested.metrics[name], value, atol=1e-5)
+  known = ~np.isnan(column["secs"])
+  error = logits[known, 2] - np.log1p(column["secs"][known])
+  np.testing.assert_allclose(
+    tested.metrics["rmse/watch"], np.sqrt(np.mean(error**2)), rtol=1e-5
+  )
+  assert tested.tasks["buy"].num_examples == int(click.sum())
+  # Labels, and what only the judge may know, are no features.
+  assert set(bench.features.categorical) | set(bench.features.dense) == {
+    "city",
+    "x",
+  }
+
+
+def test_a_trunk_may_stand_below_the_head(tmp_path):
+  trunk = DCNv2(dim=4, hidden=(8,), num_cross_layers=1)
+  bench = experiment(model=MultiTask(MMoE(2), trunk)).open(tmp_path)
+  params, variables = bench.task.init(jax.random.key(0))
+  assert bench.scores(params | variables, "validation").shape == (600, 3)
+
+
+@pytest.mark.parametrize(
+  "options,message",
+  [
+    ({"model": FM()}, "model must be @multi_task.MultiTask"),
+    ({"loss": "squared_error"}, "leave `stream` and `loss` away"),
+    (
+      {"train": TrainConfig(select="auc/bye")},
+      "must be one of .*Did you mean 'auc/buy'",
+    ),
+    ({"objectives": ()}, "at least one Objective"),
+  ],
+)
+def test_bad_settings_are_told(options, message):
+  with pytest.raises(ConfigError, match=message):
+    experiment(**options)
+
+
+def test_a_label_that_is_not_in_the_data_is_told(tmp_path):
+  objectives = (Objective("click"), Objective("like"))
+  train = TrainConfig(select="auc/click")
+  made = experiment(objectives=objectives, train=train)
+  with pytest.raises(DataError, match="has no column 'like'"):
+    made.open(tmp_path).batches.host_batch(0)
