@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from recjax import cli
+from recjax.data.sources.census_income import COLUMNS
 from recjax.data.sources.planted_criteo import PlantedCriteo
 from recjax.runs import published
 
@@ -105,6 +106,19 @@ def write_gowalla(folder: pathlib.Path, rng: np.random.Generator) -> None:
     (folder / f"{kind}_list.txt").write_text(f"org_id remap_id\n{ids}")
 
 
+def write_census(folder: pathlib.Path, rng: np.random.Generator) -> None:
+  """Both files of census-income; the labels are of both classes."""
+  folder.mkdir()
+  for part, num in (("data", 200), ("test", 120)):
+    lines = []
+    for row in rng.integers(0, 5, (num, len(COLUMNS))):
+      values = dict(zip(COLUMNS, map(str, row), strict=True))
+      values["marital_stat"] = ("Never married", "Divorced")[row[0] % 2]
+      values["income_text"] = ("- 50000.", "50000+.")[row[1] % 2]
+      lines.append(", ".join(values.values()) + "\n")
+    (folder / f"census-income.{part}").write_text("".join(lines))
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
   """Small files in the places of the real ones, and an empty cache."""
@@ -124,13 +138,14 @@ def folders(tmp_path_factory):
   write_criteo(root / "data" / "criteo")
   write_movielens(root / "data" / "ml-100k", rng)
   write_gowalla(root / "data" / "gowalla", rng)
+  write_census(root / "data" / "census-income", rng)
   return [f"--data_dir={root / 'data'}", f"--cache_dir={root / 'cache'}"]
 
 
 def overlay_of(name: str) -> str:
   """The overlay for the kind of experiment that a run file is about."""
   text = (ROOT / "gin" / "runs" / f"{name}.gin").read_text()
-  for kind in ("pairs", "ranking", "retrieval"):
+  for kind in ("pairs", "ranking", "retrieval", "multi_task"):
     if f"{kind}_experiment" in text:
       return f"tiny_{kind}.gin"
   return "tiny.gin"
@@ -194,6 +209,12 @@ def test_a_run_file_trains(train, name):
     expected |= {"test-reliability.png", "test-roc.png"}
   if overlay_of(name) == "tiny_retrieval.gin":
     expected |= {"test-users.png", "test-items.png"}
+  if overlay_of(name) == "tiny_multi_task.gin":
+    tasks = [key.split("/")[1] for key in result["metrics"] if "auc" in key]
+    expected |= {f"test-{task}-reliability.png" for task in tasks}
+    expected |= {"test-roc.png"}
+    if result["gate_entropy"]:
+      expected |= {"test-experts.png"}
   assert {path.name for path in (workdir / "plots").iterdir()} == expected
 
 
@@ -222,6 +243,7 @@ def test_the_head_of_a_run_file(name):
     "ndcg@20": "NDCG@20",
     "recall@20": "R@20",
     "auc": "AUC",
+    "auc/income": "AUC of income",
   }
   for cell in mine:
     number = f"{cell.published:.4f}".lstrip("0")

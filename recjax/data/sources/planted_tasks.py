@@ -65,8 +65,8 @@ class PlantedTasks:
   num_features: int = 100
   correlation: float | int = 0.5
   scale: float | int = 1.0
-  alphas: Sequence[float] = (1.0, 1.5, 2.0, 2.5, 3.0)
-  betas: Sequence[float] = (0.0, 1.0, 2.0, 3.0, 4.0)
+  alphas: Sequence[float | int] = (1.0, 1.5, 2.0, 2.5, 3.0)
+  betas: Sequence[float | int] = (0.0, 1.0, 2.0, 3.0, 4.0)
   noise_stddev: float | int = 0.1
   seed: int = 0
   name: str = "planted_tasks"

@@ -109,7 +109,7 @@ def test_the_same_seed_gives_the_same_rows():
     ({"num_features": 1}, "num_features must lie"),
     ({"num_train": 0}, "num_train must lie"),
     ({"alphas": (1.0,)}, "must be as many; got 1 and 5"),
-    ({"betas": ("a",) * 5}, "betas must be a number"),
+    ({"betas": (np.nan,) * 5}, "betas must lie"),
     ({"noise_stddev": -1}, "noise_stddev must lie"),
   ],
 )
