@@ -207,7 +207,9 @@ class RankingExperiment:
     source: Any = self.source
     stream = self.stream or StreamConfig()
     schema = first_schema(source, pathlib.Path(data_dir))
-    specs = self._specs(schema, (source.label_column, source.weight_column))
+    specs = self._specs(
+      schema, (source.label_column, source.weight_column, *self._no_features)
+    )
     columns = self._judged_columns(specs, schema)
     split = prepare_stream(
       source,

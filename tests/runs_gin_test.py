@@ -114,7 +114,7 @@ def write_census(folder: pathlib.Path, rng: np.random.Generator) -> None:
     for row in rng.integers(0, 5, (num, len(COLUMNS))):
       values = dict(zip(COLUMNS, map(str, row), strict=True))
       values["marital_stat"] = ("Never married", "Divorced")[row[0] % 2]
-      values["income_text"] = ("- 50000.", "50000+.")[row[1] % 2]
+      values["income"] = ("- 50000.", "50000+.")[row[1] % 2]
       lines.append(", ".join(values.values()) + "\n")
     (folder / f"census-income.{part}").write_text("".join(lines))
 
