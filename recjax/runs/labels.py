@@ -17,10 +17,12 @@ _METRICS = {
 
 
 def metric_label(name: str) -> str:
-  """The usual spelling of a metric: "hit_rate@10" is "HR@10"."""
+  """The usual spelling: "hit_rate@10" is "HR@10", "auc/click" "AUC click"."""
+  name, _, task = name.partition("/")
   kind, at, cutoff = name.partition("@")
   text = _METRICS.get(kind, kind.replace("_", " "))
-  return (text if text[:1].isupper() else text.capitalize()) + at + cutoff
+  text = (text if text[:1].isupper() else text.capitalize()) + at + cutoff
+  return f"{text} {task.replace('_', ' ')}" if task else text
 
 
 def floor_label(result: Mapping[str, Any]) -> str:

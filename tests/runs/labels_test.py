@@ -13,6 +13,8 @@ from recjax.runs import labels
     ("mrr", "MRR"),
     ("recall@5", "Recall@5"),
     ("new_thing", "New thing"),
+    ("auc/never_married", "AUC never married"),
+    ("log_loss/click*buy", "Log loss click*buy"),
   ],
 )
 def test_metric_label(name, label):
