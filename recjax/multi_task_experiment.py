@@ -4,9 +4,12 @@ import dataclasses
 from typing import Any
 
 import flax.linen as nn
+import numpy as np
 
 from recjax.balancing.fixed_weights import FixedWeights
-from recjax.errors import ConfigError
+from recjax.data.example_parts import MemoryParts
+from recjax.data.examples import PARTS, Examples
+from recjax.errors import ConfigError, DataError
 from recjax.models.multi_task import MultiTask
 from recjax.multi_task_bench import MultiTaskBench, judged_names
 from recjax.ranking_experiment import RankingExperiment
@@ -68,6 +71,12 @@ class MultiTaskExperiment(RankingExperiment):
     truths = [objective.truth for objective in self.objectives]
     return (*super()._no_features, *self._label_columns, *filter(None, truths))
 
+  def _in_memory(self, data_dir, cache_dir) -> MemoryParts:
+    parts = super()._in_memory(data_dir, cache_dir)
+    for part in PARTS:
+      check_chains(self.objectives, getattr(parts.split, part))
+    return parts
+
   def _bench(self, *, fields, numeric, **options: Any) -> MultiTaskBench:
     task = MultiTaskRanking(
       self.model,
@@ -81,3 +90,30 @@ class MultiTaskExperiment(RankingExperiment):
     return MultiTaskBench(
       task=task, batch_size=self.batch_size, seed=self.seed, **options
     )
+
+
+def check_chains(objectives: tuple[Objective, ...], examples: Examples) -> None:
+  """Raises DataError for a label without the one that it is given.
+
+  Args:
+    objectives: of which some are given others.
+    examples: rows with their labels.
+
+  Raises:
+    DataError: a row has a conversion and no click, or a label is missing from
+      the columns; the row is named.
+  """
+  columns = {each.name: each.column for each in objectives}
+  for objective in objectives:
+    label = examples.numbers(objective.column)
+    if not objective.given or objective.kind != "binary":
+      continue
+    before = examples.numbers(columns[objective.given])
+    bad = np.flatnonzero((label == 1) & (before == 0))
+    if len(bad):
+      raise DataError(
+        f"{examples.name}, row {bad[0]}: column {objective.column!r} is 1 where"
+        f" {columns[objective.given]!r} is 0, and Objective("
+        f"{objective.name!r}) is given {objective.given!r}; there are"
+        f" {len(bad)} such rows. Leave them out, or set the label to null."
+      )

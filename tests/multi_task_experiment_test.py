@@ -20,7 +20,7 @@ from recjax.models.dcn_v2 import DCNv2
 from recjax.models.fm import FM
 from recjax.models.multi_task import MultiTask
 from recjax.multi_task_bench import judged_names
-from recjax.multi_task_experiment import MultiTaskExperiment
+from recjax.multi_task_experiment import MultiTaskExperiment, check_chains
 from recjax.runs.record import RunRecord
 from recjax.tasks.task_objectives import Objective
 from recjax.train.loop import TrainConfig
@@ -171,4 +171,19 @@ def test_a_label_that_is_not_in_the_data_is_told(tmp_path):
   train = TrainConfig(select="auc/click")
   made = experiment(objectives=objectives, train=train)
   with pytest.raises(DataError, match="has no column 'like'"):
-    made.open(tmp_path).batches.host_batch(0)
+    made.open(tmp_path)
+
+
+def test_a_conversion_without_a_click_is_told():
+  table = pa.table(
+    {"click": [0.0, 1.0, None, 0.0], "buy": [0.0, 1.0, 1.0, 1.0]}
+  )
+  table = table.append_column("main", pa.array([0.0, 1.0, 0.0, 1.0]))
+  rows = Examples.from_table("rows", table, label="main")
+  # Unknown clicks say nothing, and the task may stand alone.
+  check_chains((Objective("click"), Objective("buy")), rows)
+  with pytest.raises(
+    DataError,
+    match=r"rows, row 3: column 'buy' is 1 where 'click' is 0.*1 such",
+  ):
+    check_chains((Objective("click"), Objective("buy", given="click")), rows)
