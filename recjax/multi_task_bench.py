@@ -204,6 +204,10 @@ class MultiTaskBench(RankingBench):
 
   def _labels(self, objective: Objective, part: str) -> np.ndarray:
     label = self.parts.numbers(part, objective.column)
+    if objective.where:
+      label = np.where(
+        self.parts.numbers(part, objective.where) == 1, label, np.nan
+      )
     return np.log1p(label) if objective.log_label else label
 
   def _utilization(

@@ -64,6 +64,7 @@ class MultiTaskExperiment(RankingExperiment):
   @property
   def _label_columns(self) -> tuple[str, ...]:
     columns = [objective.column for objective in self.objectives]
+    columns += [each.where for each in self.objectives if each.where]
     return tuple(dict.fromkeys(columns))
 
   @property

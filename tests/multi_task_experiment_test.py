@@ -142,6 +142,18 @@ def test_each_task_is_judged_where_its_label_tells_something(tmp_path):
   }
 
 
+def test_a_task_alone_is_judged_where_a_column_says(tmp_path):
+  buy = Objective("buy", where="click", truth="would_buy")
+  train = TrainConfig(max_steps=2, select="auc/buy")
+  bench = experiment(objectives=(buy,), train=train).open(tmp_path)
+  params, variables = bench.task.init(jax.random.key(0))
+  tested = bench.test(params | variables)
+  click = bench.parts.numbers("test", "click")
+  assert tested.tasks["buy"].num_examples == int(click.sum())
+  assert tested.tasks["buy@all"].num_examples == len(click)
+  assert "click" not in bench.features.dense
+
+
 def test_a_trunk_may_stand_below_the_head(tmp_path):
   trunk = DCNv2(dim=4, hidden=(8,), num_cross_layers=1)
   bench = experiment(model=MultiTask(MMoE(2), trunk)).open(tmp_path)

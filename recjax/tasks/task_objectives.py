@@ -5,7 +5,8 @@ The loss of a row and task is
   binary       bce(l_t, y_t)
   real         (l_t - z_t)^2,  z = y, or ln(1 + y) for long tails
 
-and counts where the label is known: a label of NaN is not. A task that is
+and counts where the label is known: a label of NaN is not, nor is one outside
+the column `where`. A task that is
 `given` another, such as the conversion of a click, is trained in one of these
 spaces:
 
@@ -55,6 +56,7 @@ class Objective:
     label: column of its labels; "" is the name.
     kind: "binary" or "real".
     log_label: a real label y is trained and judged as ln(1 + y).
+    where: column that is 1 in the rows that count, and 0 or null in others.
     given: another task on whose positives alone the label tells something.
     space: "given", "entire" or "inverse": where such a task is trained.
     min_propensity: below which p_s of `inverse` is not believed.
@@ -69,6 +71,7 @@ class Objective:
   label: str = ""
   kind: str = "binary"
   log_label: bool = False
+  where: str = ""
   given: str = ""
   space: str = "given"
   min_propensity: float = 0.05
@@ -157,6 +160,8 @@ def task_losses(
   for number, objective in enumerate(objectives):
     label = labels[objective.column]
     own = jnp.where(jnp.isnan(label), 0.0, weight)
+    if objective.where:
+      own *= jnp.nan_to_num(labels[objective.where])
     label = jnp.nan_to_num(label)
     logit = logits[:, number]
     before = None

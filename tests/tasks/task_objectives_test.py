@@ -91,6 +91,18 @@ def test_labels_that_are_not_known_do_not_count():
   )
 
 
+def test_rows_outside_a_column_do_not_count():
+  """The same as being given a task, without that task."""
+  known = CLICKS.copy()
+  known[CLICKS == 0] = np.where(np.arange(40) % 2, 0.0, np.nan)[CLICKS == 0]
+  labels = {"click": CLICKS, "buy": BUYS, "known": known}
+  alone, _ = losses_of(
+    Objective("buy", where="known"), logits=LOGITS[:, 1:], labels=labels
+  )
+  both, _ = losses_of(CLICK, Objective("buy", given="click"))
+  np.testing.assert_allclose(alone[0], both[1], rtol=1e-6)
+
+
 def test_real_labels_and_their_logarithm():
   watched = RNG.exponential(30, 40).astype(np.float32)
   for log_label in (False, True):
