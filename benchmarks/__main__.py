@@ -17,6 +17,8 @@ RUNS = (
   ("dlrm_step", "--optimizer", "sgd"),
   ("deepfm_frappe_epoch",),
   ("criteo_reading",),
+  ("mmoe_step", "--peer", "dense"),
+  ("mmoe_step", "--peer", "torch_batched"),
   ("two_tower_epoch",),
   ("exact_search",),
   ("ann_search",),

@@ -24,6 +24,7 @@ from recjax.tasks.ranking import Ranking, example_weights
 from recjax.tasks.task_objectives import (
   Objective,
   check_objectives,
+  output_names,
   task_losses,
 )
 from recjax.types import Batch, Params
@@ -41,7 +42,8 @@ class MultiTaskRanking(Ranking):
   """A model of several logits, with its tables, objectives and balancer.
 
   Attributes:
-    objectives: in the order of the logits.
+    objectives: in the order of the logits, behind which those of imputations
+      stand.
     balancer: of `recjax.balancing`.
     measure_conflict: keeps running means of the cosines between the tasks'
       gradients, which costs a backward pass a task.
@@ -54,12 +56,17 @@ class MultiTaskRanking(Ranking):
   def __post_init__(self):
     super().__post_init__()
     check_objectives(self.objectives)
-    if getattr(self.model, "num_tasks", 0) != len(self.objectives):
+    if getattr(self.model, "num_tasks", 0) != len(self.outputs):
       raise ConfigError(
-        "the model must have a logit for each objective, of which there are"
-        f" {len(self.objectives)}; got {self.model!r}."
+        "the model must have a logit for each objective, and one more for each"
+        f" imputed one, {len(self.outputs)} in all; got {self.model!r}."
       )
     self.balancer.init(len(self.objectives))  # Says if it does not fit.
+
+  @property
+  def outputs(self) -> list[str]:
+    """What the outputs of the model are."""
+    return output_names(self.objectives)
 
   @property
   def needs_gradients(self) -> bool:
@@ -181,7 +188,8 @@ class MultiTaskRanking(Ranking):
     self, weights: Params, examples: Mapping[str, Array]
   ) -> Float[Array, "batch task"]:
     """The logits of each example, without dropout."""
-    return super().scores(_of_model(weights), examples)
+    logits = super().scores(_of_model(weights), examples)
+    return logits[:, : len(self.objectives)]
 
   def gates(
     self, weights: Params, examples: Mapping[str, Array]

@@ -18,8 +18,19 @@ spaces:
   inverse      where the other's label is 1, a row weighing 1 / p_s, together
                with `entire` (Wang et al.: ESCM2, the one of inverse
                propensities, SIGIR 2022, https://arxiv.org/abs/2204.05125)
+  doubly_robust  everywhere, together with `entire`: a row's loss is imputed,
+               and where the other's label is 1 the imputation's error is added,
+               weighing 1 / p_s (ESCM2, the doubly robust one)
 
-with p = sigmoid(l). In `inverse` p_s is not differentiated, and clipped below.
+with p = sigmoid(l). In the last two p_s is not differentiated, and clipped
+below. The imputed loss of a row is bce(l_t, sigmoid(m)), of a further output m
+of the model, and m is trained to meet the loss where it is known, by
+(bce(l_t, y_t) - bce(l_t, sigmoid(m)))^2 / p_s. Deviation from ESCM2, whose
+output is the loss itself: that one does not hold l_t, so that nothing of the
+doubly robust loss but its inverse propensities would reach the task's tower.
+The pseudo-label is that of Wang, Zhang, Sun and Qi: Doubly Robust Joint
+Learning for Recommendation on Data Missing Not at Random, ICML 2019,
+https://proceedings.mlr.press/v97/wang19n.html.
 
 `delayed` labels turn from 0 to 1 later, so that a 0 may be a 1 to come: the
 fake-negative weighted loss of Ktena et al.: Addressing Delayed Feedback for
@@ -44,7 +55,7 @@ from jaxtyping import Array, Bool, Float
 from recjax.errors import ConfigError, check_choice, check_range
 
 KINDS = ("binary", "real")
-SPACES = ("given", "entire", "inverse")
+SPACES = ("given", "entire", "inverse", "doubly_robust")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +69,9 @@ class Objective:
     log_label: a real label y is trained and judged as ln(1 + y).
     where: column that is 1 in the rows that count, and 0 or null in others.
     given: another task on whose positives alone the label tells something.
-    space: "given", "entire" or "inverse": where such a task is trained.
-    min_propensity: below which p_s of `inverse` is not believed.
+    space: "given", "entire", "inverse" or "doubly_robust": where such a task
+      is trained.
+    min_propensity: below which p_s of the last two is not believed.
     delayed: the fake-negative weighted loss.
     at_most: a task that must be as probable at least; "" is none.
     at_most_strength: of that demand.
@@ -138,9 +150,15 @@ def check_objectives(objectives: Sequence[Objective]) -> None:
         )
 
 
+def output_names(objectives: Sequence[Objective]) -> list[str]:
+  """What the outputs of the model are: the tasks, then imputations of some."""
+  imputed = [o.name for o in objectives if o.space == "doubly_robust"]
+  return [o.name for o in objectives] + [f"{name} imputed" for name in imputed]
+
+
 def task_losses(
   objectives: Sequence[Objective],
-  logits: Float[Array, "batch task"],
+  logits: Float[Array, "batch _output"],
   labels: Mapping[str, Float[Array, " batch"]],
   weight: Float[Array, " batch"],
 ) -> tuple[Float[Array, " task"], Bool[Array, " task"]]:
@@ -148,14 +166,14 @@ def task_losses(
 
   Args:
     objectives: in the order of the logits.
-    logits: of each task; a real task's is its prediction.
+    logits: of `output_names`; a real task's is its prediction.
     labels: by column; NaN where unknown.
     weight: of each row; 0 for padding.
 
   Returns:
     The losses, and which tasks have a row at all; their loss is 0 if not.
   """
-  place = {objective.name: i for i, objective in enumerate(objectives)}
+  place = {name: i for i, name in enumerate(output_names(objectives))}
   losses, present = [], []
   for number, objective in enumerate(objectives):
     label = labels[objective.column]
@@ -171,7 +189,9 @@ def task_losses(
       before = logits[:, source], jnp.nan_to_num(given)
       if objective.space != "given":
         own = jnp.where(jnp.isnan(given), 0.0, own)
-    loss, has_rows = _mean_loss(objective, logit, label, own, before)
+    imputed = place.get(f"{objective.name} imputed")
+    imputed = None if imputed is None else logits[:, imputed]
+    loss, has_rows = _mean_loss(objective, logit, label, own, before, imputed)
     if objective.at_most:
       earlier = jax.nn.sigmoid(logits[:, place[objective.at_most]])
       above = jnp.maximum(jax.nn.sigmoid(logit) - earlier, 0.0)
@@ -181,7 +201,7 @@ def task_losses(
   return jnp.stack(losses), jnp.stack(present)
 
 
-def _mean_loss(objective, logit, label, weight, before):
+def _mean_loss(objective, logit, label, weight, before, imputed):
   """The mean over rows, and whether there are any."""
   if objective.kind == "real":
     target = jnp.log1p(label) if objective.log_label else label
@@ -203,9 +223,24 @@ def _mean_loss(objective, logit, label, weight, before):
     return entire
   propensity = jax.lax.stop_gradient(jax.nn.sigmoid(logit_before))
   propensity = jnp.maximum(propensity, objective.min_propensity)
+  clicked = label_before / propensity
   # Over all rows: E[o r / p] is the mean of r where every row were clicked.
-  corrected = _mean(row * label_before / propensity, weight)[0]
-  return entire[0] + corrected, entire[1]
+  if objective.space == "inverse":
+    corrected = clicked * row
+  else:
+    corrected = _doubly_robust(logit, imputed, row, clicked)
+  return entire[0] + _mean(corrected, weight)[0], entire[1]
+
+
+def _doubly_robust(logit, imputed, row, clicked):
+  """The imputed loss and its error, and what trains the imputation."""
+  cross_entropy = lambda label, logit: jax.nn.softplus(logit) - label * logit
+  guess = jax.nn.sigmoid(imputed)
+  fixed = cross_entropy(jax.lax.stop_gradient(guess), logit)
+  error = jax.lax.stop_gradient(row) - cross_entropy(
+    guess, jax.lax.stop_gradient(logit)
+  )
+  return fixed + clicked * (row - fixed) + clicked * jnp.square(error)
 
 
 def _mean(row, weight):

@@ -79,6 +79,75 @@ def test_inverse_propensities_undo_the_selection():
   )
 
 
+def robust(**options):
+  return Objective("buy", given="click", space="doubly_robust", **options)
+
+
+def test_imputed_losses_and_their_errors():
+  """Value, and what each of its parts trains, from the formula in NumPy."""
+  imputed = RNG.normal(size=(40, 1)).astype(np.float32)
+  logits = np.concatenate([LOGITS, imputed], axis=1)
+  losses, _ = losses_of(CLICK, robust(min_propensity=0.4), logits=logits)
+  both = mean(cross_entropy(P[:, 0] * P[:, 1], BUYS), WEIGHT)
+  guess = 1 / (1 + np.exp(-imputed[:, 0].astype(np.float64)))
+  clicked = CLICKS / np.maximum(P[:, 0], 0.4)
+  known = cross_entropy(P[:, 1], BUYS)
+  error = known - cross_entropy(P[:, 1], guess)
+  row = known - error + clicked * (error + error**2)
+  np.testing.assert_allclose(losses[1], both + mean(row, WEIGHT), rtol=1e-5)
+
+  def of_buys(logits, objective):
+    arrays = {"click": jnp.asarray(CLICKS), "buy": jnp.asarray(BUYS)}
+    objectives = (CLICK, objective)
+    weight = jnp.asarray(WEIGHT)
+    return task_losses(objectives, logits, arrays, weight)[0][1]
+
+  gradient = lambda logits, objective: np.asarray(
+    jax.grad(of_buys)(jnp.asarray(logits), objective)
+  )
+  found = gradient(logits, robust(min_propensity=0.4))
+  entire = gradient(LOGITS, Objective("buy", given="click", space="entire"))
+  share = WEIGHT / WEIGHT.sum()
+  # The task's tower learns from a label that is imputed, then corrected.
+  expected = entire[:, 1] + share * (P[:, 1] - guess + clicked * (guess - BUYS))
+  np.testing.assert_allclose(found[:, 1], expected, atol=1e-6)
+  # The imputation learns from clicked rows; the propensity from no part.
+  slope = -LOGITS[:, 1] * guess * (1 - guess)
+  expected = share * clicked * -2 * error * slope
+  np.testing.assert_allclose(found[:, 2], expected, atol=1e-6)
+  np.testing.assert_allclose(found[:, 0], entire[:, 0], atol=1e-7)
+
+
+@pytest.mark.parametrize("right", ["propensity", "imputation"])
+def test_one_right_of_two_is_enough(right):
+  """The mean gradient is that of all rows seen, if either part is right."""
+  num = 200_000
+  random = np.random.default_rng(3)
+  x = random.normal(size=num)
+  click_logit, buy_logit = x - 0.5, -0.5 - 2 * x
+  chance = lambda logit: 1 / (1 + np.exp(-logit))
+  clicks = (random.random(num) < chance(click_logit)).astype(np.float32)
+  buys = (random.random(num) < chance(buy_logit)).astype(np.float32)
+  logit = random.normal(size=num)
+  logits = np.stack([click_logit, logit, buy_logit], axis=1)
+  if right == "propensity":
+    logits[:, 2] = 0.3
+  else:
+    logits[:, 0] = 0.2
+  labels = {"click": jnp.asarray(clicks), "buy": jnp.asarray(clicks * buys)}
+
+  def gradient(objective):
+    loss = lambda l: task_losses((CLICK, objective), l, labels, jnp.ones(num))
+    found = jax.grad(lambda l: loss(l)[0][1])(jnp.asarray(logits, jnp.float32))
+    return float(np.sum(np.asarray(found)[:, 1]))
+
+  entire = gradient(Objective("buy", given="click", space="entire"))
+  whole = float(np.mean(chance(logit) - buys))
+  of_clicks = gradient(Objective("buy", given="click"))
+  assert abs(of_clicks - whole) > 0.1, (of_clicks, whole)
+  assert abs(gradient(robust()) - entire - whole) < 0.02
+
+
 def test_labels_that_are_not_known_do_not_count():
   labels = {"click": CLICKS.copy(), "buy": BUYS.copy()}
   labels["click"][::3] = np.nan
@@ -154,11 +223,16 @@ def test_a_later_step_is_not_to_be_more_probable():
   np.testing.assert_allclose(losses[1], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("space", ["given", "entire", "inverse"])
+@pytest.mark.parametrize(
+  "space", ["given", "entire", "inverse", "doubly_robust"]
+)
 def test_a_task_without_rows_is_told_and_gives_no_nan(space):
+  logits = LOGITS
+  if space == "doubly_robust":
+    logits = np.concatenate([LOGITS, LOGITS[:, :1]], axis=1)
   buy = Objective("buy", given="click", space=space)
   labels = {"click": np.full(40, np.nan), "buy": np.full(40, np.nan)}
-  losses, present = losses_of(CLICK, buy, labels=labels)
+  losses, present = losses_of(CLICK, buy, labels=labels, logits=logits)
   np.testing.assert_array_equal(losses, [0.0, 0.0])
   np.testing.assert_array_equal(present, [False, False])
   gradient = jax.grad(
@@ -170,8 +244,8 @@ def test_a_task_without_rows_is_told_and_gives_no_nan(space):
         jnp.asarray(WEIGHT),
       )[0]
     )
-  )(jnp.asarray(LOGITS))
-  np.testing.assert_array_equal(gradient, np.zeros_like(LOGITS))
+  )(jnp.asarray(logits))
+  np.testing.assert_array_equal(gradient, np.zeros_like(logits))
 
 
 def test_products_of_probabilities_do_not_overflow():
