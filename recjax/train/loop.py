@@ -54,9 +54,10 @@ class TrainConfig:
     max_steps: the most steps; 0 sets no limit beside `num_epochs`.
     eval_every_epochs: validation after so many epochs; may be a fraction.
     select: validation metric whose best value picks the parameters; the
-      lowest of LESS_IS_BETTER, the highest of all others. "last" takes those
-      of the last validation, and needs no validation data; then nothing is
-      ever worse, and patience and plateaus do nothing.
+      lowest of LESS_IS_BETTER, "rmse/watch" of a task as well, the highest of
+      all others. "last" takes those of the last validation, and needs no
+      validation data; then nothing is ever worse, and patience and plateaus
+      do nothing.
     patience: evaluations without a new best after which training stops; 0
       never stops early.
     plateau_factor: the learning rates of optax are multiplied by it after each
@@ -364,7 +365,8 @@ def _is_better(value: float, progress: _Progress, metric: str) -> bool:
   """Whether a validation is the best so far; one that is NaN never is."""
   if progress.best_step == 0:
     return not math.isnan(value)
-  less = metric in LESS_IS_BETTER
+  # That of a task is named "rmse/watch".
+  less = metric.partition("/")[0] in LESS_IS_BETTER
   best = progress.best_value
   return value < best if less else value > best
 

@@ -116,15 +116,21 @@ class Script:
   def __call__(self, params):
     self.params.append(jax.tree.map(np.copy, params))
     value = next(self._values)
-    return {"ndcg@10": value, "log_loss": -value, "loss_of_other": 1.0}
+    return {
+      "ndcg@10": value,
+      "log_loss": -value,
+      "rmse/watch": -value,
+      "loss_of_other": 1.0,
+    }
 
 
-def test_of_a_loss_the_least_is_best(planted, tmp_path):
+@pytest.mark.parametrize("select", ["log_loss", "rmse/watch"])
+def test_of_a_loss_the_least_is_best(planted, tmp_path, select):
   result, _ = planted.fit(
     tmp_path,
     validate=Script(math.nan, -0.5, -0.2, -0.4),
     num_epochs=4,
-    select="log_loss",
+    select=select,
   )
   # The first number there is, then the least: 0.2 in the third epoch.
   assert (result.best_step, result.best_value) == (12, 0.2)
