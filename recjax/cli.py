@@ -1,7 +1,8 @@
 """The command line: `COMMANDS` by name.
 
-Those about an index of items stand in `recjax.index_commands`, the flags that
-commands share in `recjax.command_flags`.
+Those about an index of items stand in `recjax.index_commands`, `compare` and
+`front` in modules of their own, the flags that commands share in
+`recjax.command_flags`.
 """
 
 import pathlib
@@ -15,8 +16,10 @@ from rich import console
 
 from recjax import (
   command_flags,
+  compare_command,
   errors,
   files,
+  front_command,
   gin_config,
   index_commands,
   launch,
@@ -281,6 +284,8 @@ COMMANDS = {
   "train": train,
   "evaluate": evaluate,
   "report": make_report,
+  "compare": compare_command.compare,
+  "front": front_command.front,
   "data": describe_data,
   "index": index_commands.index,
   "query": index_commands.query,

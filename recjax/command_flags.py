@@ -15,6 +15,8 @@ The command line of recjax.
   recjax train --gin_file=runs/sasrec_ml1m.gin --workdir=DIR --data_dir=DIR
   recjax evaluate --workdir=DIR --data_dir=DIR
   recjax report DIR...
+  recjax compare DIR DIR...
+  recjax front --workdir=DIR --data_dir=DIR
   recjax data NAME --data_dir=DIR
   recjax plan --gin_file=runs/dlrm_frappe.gin --topology=v5e:4x4
   recjax index --workdir=DIR --data_dir=DIR

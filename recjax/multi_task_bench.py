@@ -6,11 +6,14 @@ given another, such as a conversion of a click, is judged three times:
   auc/conversion          where it was clicked
   auc/click*conversion    everywhere, by the probability of both (CTCVR)
   auc/conversion@all      everywhere, by labels that planted data alone have
+
+Where a `ServedScore` makes one score of them, it is judged by what happened to
+all rows, "auc/click@served" and "auc/click*conversion@served".
 """
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -23,100 +26,51 @@ from recjax.evaluation.classification import (
   ClassificationResult,
   evaluate_examples,
 )
-from recjax.evaluation.classification_protocol import ClassificationProtocol
+from recjax.evaluation.served_front import (
+  Front,
+  ParetoFront,
+  ServedPart,
+  served_front,
+)
+from recjax.evaluation.served_score import (
+  ServedScore,
+  ServedTarget,
+  judge_served,
+  served_values,
+)
 from recjax.layers.heads.gates import expert_utilization
 from recjax.ranking_bench import PREDICT_BATCH, RankingBench
+from recjax.runs.front import plot_front, save_front_csv
+from recjax.runs.position_plot import FoundCurve, plot_propensities
+from recjax.runs.predictions import TaskScores, save_predictions
 from recjax.runs.record import RunRecord
 from recjax.runs.reliability_plot import plot_reliability, plot_roc
 from recjax.runs.task_plots import plot_conflict, plot_utilization
 from recjax.tasks.multi_task import BALANCING, MultiTaskRanking
+from recjax.tasks.position_bias import TOWER
 from recjax.tasks.task_objectives import Objective, joint_logit
+from recjax.tested_tasks import TestedTasks, served_name, task_protocol
 from recjax.types import Params
-
-_REAL = ("rmse",)
-
-
-@dataclasses.dataclass(frozen=True)
-class TestedTasks:
-  """What an evaluation of several tasks found.
-
-  Attributes:
-    tasks: of each that was judged.
-    utilization: of each mixture of the head, the mean gate of each expert for
-      each task, and the entropy of the gates of each task.
-    cosines: running means between the tasks' gradients; None if not measured.
-    wall_secs: how long it took.
-    protocol: what was asked.
-  """
-
-  tasks: dict[str, ClassificationResult]
-  utilization: dict[str, tuple[np.ndarray, np.ndarray]]
-  cosines: np.ndarray | None
-  wall_secs: float
-  protocol: ClassificationProtocol
-
-  @property
-  def metrics(self) -> dict[str, float]:
-    """The values of all tasks, such as "auc/click"."""
-    return self._of_all("metrics")
-
-  @property
-  def intervals(self) -> dict[str, tuple[float, float]]:
-    """Their intervals."""
-    return self._of_all("intervals")
-
-  @property
-  def floor(self) -> dict[str, float]:
-    """What base rates reach."""
-    return self._of_all("floor")
-
-  def _of_all(self, what: str) -> dict[str, Any]:
-    return {
-      f"{key}/{name}": value
-      for name, result in self.tasks.items()
-      for key, value in getattr(result, what).items()
-    }
-
-
-def judged_names(
-  objectives: Sequence[Objective], protocol: ClassificationProtocol
-) -> list[str]:
-  """The names of all metrics of an evaluation."""
-  return [
-    f"{key}/{name}"
-    for name, kind in _judged(objectives)
-    for key, _, _ in _protocol_of(kind, protocol).values()
-  ]
-
-
-def _judged(objectives: Sequence[Objective]) -> Iterator[tuple[str, str]]:
-  """Name and kind of each thing that is judged."""
-  for objective in objectives:
-    yield objective.name, objective.kind
-    if objective.given and objective.kind == "binary":
-      yield f"{objective.given}*{objective.name}", "binary"
-    if objective.truth:
-      yield f"{objective.name}@all", objective.kind
-
-
-def _protocol_of(
-  kind: str, protocol: ClassificationProtocol
-) -> ClassificationProtocol:
-  if kind == "binary":
-    return protocol
-  return dataclasses.replace(protocol, metrics=_REAL)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MultiTaskBench(RankingBench):
-  """As `RankingBench`, with the metrics of each task."""
+  """As `RankingBench`, with the metrics of each task.
+
+  Attributes:
+    served: makes one score of all tasks, which is judged as well.
+    front: which weights of such a score are tried.
+  """
 
   task: MultiTaskRanking
   parts: Any
+  served: ServedScore | None = None
+  front: ParetoFront | None = None
 
   def validate(self, weights: Params) -> dict[str, float]:
     """Validation metrics of all tasks, and how spread the gates are."""
-    results = self._results(weights, "validation", intervals=False)
+    logits = self.scores(weights, "validation")
+    results = self._results(logits, "validation", intervals=False)
     metrics = {
       f"{key}/{name}": value
       for name, result in results.items()
@@ -136,7 +90,17 @@ class MultiTaskBench(RankingBench):
     for name, column in self.slices.items():
       texts = self.parts.texts("test", column)
       slices[name] = np.array(texts.values, object)[texts.codes]
-    results = self._results(weights, "test", slices=slices)
+    logits = self.scores(weights, "test")
+    results = self._results(logits, "test", slices=slices)
+    predictions = self._predictions(
+      {
+        name: TaskScores(kind, score, label)
+        for name, kind, score, label in self._rows(logits, "test")
+      }
+    )
+    front = None
+    if self.front is not None:
+      front = self.find_front(weights, self.front)
     cosines = weights.get(BALANCING, {}).get("cosines")
     return TestedTasks(
       results,
@@ -144,20 +108,65 @@ class MultiTaskBench(RankingBench):
       None if cosines is None else np.asarray(cosines),
       time.perf_counter() - start,
       self.protocol,
+      predictions,
+      front,
+      self._positions(weights),
     )
 
+  def _positions(self, weights: Params) -> FoundCurve | None:
+    """How much each position is looked at, and what was planted."""
+    bias = self.task.position_bias
+    if bias is None:
+      return None
+    mean = lambda column: float(self.parts.numbers("train", column).mean())
+    means = {column: mean(column) for column in bias.columns}
+    curve = bias.curve(weights.get(TOWER, {}), means)
+    truth = None
+    if bias.truth:
+      values = self.parts.numbers("train", bias.truth).astype(np.float64)
+      position = self.parts.numbers("train", bias.column).astype(np.int64)
+      shown = np.bincount(position, minlength=len(curve.values) + 1)[1:]
+      sums = np.bincount(position, values, len(curve.values) + 1)[1:]
+      truth = sums / np.maximum(shown, 1)
+      truth = truth / truth[0]
+    return FoundCurve(curve.values, curve.stderr, truth, curve.method)
+
+  def find_front(self, weights: Params, settings: ParetoFront) -> Front:
+    """What weights of a served score reach on validation and test rows."""
+    objectives = self.task.objectives
+    parts = {}
+    for part in ("validation", "test"):
+      logits = self.scores(weights, part)
+      given = self.parts.weights(part)
+      parts[part] = ServedPart(
+        served_values(objectives, logits),
+        self._targets(self._rows(logits, part)),
+        None if self.protocol.weights == "none" else given,
+      )
+    names = [objective.name for objective in objectives]
+    return served_front(settings, names, parts)
+
+  def _targets(self, rows: Iterable[tuple]) -> list[ServedTarget]:
+    """Of each task what is judged in all rows, out of `_rows`."""
+    found = {name: (kind, label) for name, kind, _, label in rows}
+    names = [served_name(objective) for objective in self.task.objectives]
+    return [ServedTarget(name, *found[name]) for name in names]
+
   def _results(
-    self, weights: Params, part: str, *, slices=None, **options: Any
+    self,
+    logits: Float[np.ndarray, "row task"],
+    part: str,
+    *,
+    slices=None,
+    **options: Any,
   ) -> dict[str, ClassificationResult]:
-    logits = self.scores(weights, part)
     given = self.parts.weights(part)
     groups = {
-      column: self.parts.texts(part, column).codes
-      for _, _, column in self.protocol.values()
-      if column
+      column: found.codes for column, found in self._groups(part).items()
     }
     results = {}
-    for name, kind, score, label in self._rows(logits, part):
+    rows = list(self._rows(logits, part))
+    for name, kind, score, label in rows:
       known = np.isfinite(label)
       if not known.any():
         raise DataError(
@@ -167,13 +176,20 @@ class MultiTaskBench(RankingBench):
         score,
         np.where(known, label, 0.0),
         given,
-        protocol=_protocol_of(kind, self.protocol),
+        protocol=task_protocol(kind, self.protocol),
         where=known,
         from_logits=kind == "binary",
         groups=groups,
         slices=slices,
         **options,
       )
+    if self.served is not None:
+      values = served_values(self.task.objectives, logits)
+      score = self.served.scores(values)
+      for target in self._targets(rows):
+        results[f"{target.name}@served"] = judge_served(
+          score, target, given, groups, protocol=self.protocol, **options
+        )
     return results
 
   def _rows(self, logits: Float[np.ndarray, "row task"], part: str):
@@ -194,10 +210,9 @@ class MultiTaskBench(RankingBench):
         both = joint_logit(
           jnp.asarray(logits[:, number_before]), jnp.asarray(score)
         )
-        name = f"{objective.given}*{objective.name}"
         # Where nothing was clicked nothing was bought, whatever is written.
         joint = np.where(before == 0, 0.0, label * before)
-        yield name, "binary", np.asarray(both), joint
+        yield served_name(objective), "binary", np.asarray(both), joint
       if objective.truth:
         truth = self.parts.numbers(part, objective.truth)
         yield f"{objective.name}@all", objective.kind, score, truth
@@ -256,7 +271,8 @@ class MultiTaskBench(RankingBench):
         f"{name}: {note}"
         for name, result in tested.tasks.items()
         for note in result.notes
-      ],
+      ]
+      + [note for note in (tested.predictions.too_many(),) if note],
       "expert_utilization": {
         name: mean.tolist() for name, (mean, _) in tested.utilization.items()
       },
@@ -268,12 +284,24 @@ class MultiTaskBench(RankingBench):
       if tested.cosines is None
       else tested.cosines.tolist(),
       "features_fingerprint": self.features.fingerprint,
+      "served": None
+      if self.served is None
+      else dataclasses.asdict(self.served),
+      "pareto_front": None if tested.front is None else tested.front.to_dict(),
+      "position_bias": None
+      if tested.positions is None
+      else tested.positions.to_dict(),
     }
 
   def save(self, record: RunRecord, tested: TestedTasks, name: str) -> None:
-    """Writes the fitted features, and plots of tasks, gates and conflict."""
+    """Writes features, predictions, the front, and plots of all of them."""
     self.features.save(record.workdir / "features.npz")
+    save_predictions(record.workdir, name, tested.predictions)
     record.plots_dir.mkdir(exist_ok=True)
+    if tested.front is not None:
+      front, suffix = tested.front.to_dict(), name.removeprefix("test")
+      save_front_csv(front, record.workdir / f"pareto_front{suffix}.csv")
+      plot_front(front, record.plots_dir / f"{name}-pareto.png")
     curves = {}
     for task, result in tested.tasks.items():
       stem = f"{name}-{task.replace('*', '-')}"
@@ -288,7 +316,10 @@ class MultiTaskBench(RankingBench):
     if tested.utilization:
       means = {key: mean for key, (mean, _) in tested.utilization.items()}
       path = record.plots_dir / f"{name}-experts.png"
-      plot_utilization(means, names, path)
+      plot_utilization(means, self.task.outputs, path)
     if tested.cosines is not None:
       path = record.plots_dir / f"{name}-conflict.png"
       plot_conflict(tested.cosines, names, path)
+    if tested.positions is not None:
+      path = record.plots_dir / f"{name}-propensities.png"
+      plot_propensities(tested.positions, path)

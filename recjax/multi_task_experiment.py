@@ -10,11 +10,19 @@ from recjax.balancing.fixed_weights import FixedWeights
 from recjax.data.example_parts import MemoryParts
 from recjax.data.examples import PARTS, Examples
 from recjax.errors import ConfigError, DataError
+from recjax.evaluation.served_front import ParetoFront
+from recjax.evaluation.served_score import ServedScore
 from recjax.models.multi_task import MultiTask
-from recjax.multi_task_bench import MultiTaskBench, judged_names
+from recjax.multi_task_bench import MultiTaskBench
 from recjax.ranking_experiment import RankingExperiment
 from recjax.tasks.multi_task import MultiTaskRanking
-from recjax.tasks.task_objectives import Objective, check_objectives
+from recjax.tasks.position_bias import biased_label, check_position_bias
+from recjax.tasks.task_objectives import (
+  Objective,
+  check_objectives,
+  output_names,
+)
+from recjax.tested_tasks import judged_names
 from recjax.train.loop import TrainConfig
 
 
@@ -30,6 +38,11 @@ class MultiTaskExperiment(RankingExperiment):
     model: a `MultiTask`, whose `num_tasks` is that of the objectives.
     balancer: of `recjax.balancing`.
     measure_conflict: tells the cosines between the tasks' gradients.
+    position_bias: of `recjax.tasks.position_bias`, for the objectives that are
+      position_biased; None does nothing about it.
+    served: makes one score of all tasks, by which rows would be served; it is
+      judged as "auc/click@served".
+    front: which weights of such a score are tried, for its Pareto front.
     train: `select` names a metric of a task, "auc/click".
   """
 
@@ -38,18 +51,29 @@ class MultiTaskExperiment(RankingExperiment):
   model: nn.Module = MultiTask(num_tasks=1)
   balancer: Any = FixedWeights()
   measure_conflict: bool = False
+  position_bias: Any = None
+  served: ServedScore | None = None
+  front: ParetoFront | None = None
   train: TrainConfig = TrainConfig(select="auc/label")
 
   def __post_init__(self):
     check_objectives(self.objectives)
+    check_position_bias(self.objectives, self.position_bias)
+    self._check_features()
+    tasks = [objective.name for objective in self.objectives]
+    if self.served is not None:
+      self.served.check(tasks)
+    if self.front is not None:
+      self.front.weights(len(tasks))  # Says if there are too many.
     if not isinstance(self.model, MultiTask):
       raise ConfigError(
         "MultiTaskExperiment.model must be @multi_task.MultiTask(), with a"
         f" ranking model as its trunk if one is wanted; got {self.model!r}."
       )
-    if self.model.num_tasks != len(self.objectives):
+    num_tasks = len(output_names(self.objectives))
+    if self.model.num_tasks != num_tasks:
       # How many there are is said once, by the objectives.
-      model = self.model.clone(num_tasks=len(self.objectives))
+      model = self.model.clone(num_tasks=num_tasks)
       object.__setattr__(self, "model", model)
     if self.stream is not None or self.loss != "binary_cross_entropy":
       raise ConfigError(
@@ -58,19 +82,37 @@ class MultiTaskExperiment(RankingExperiment):
       )
     super().__post_init__()
 
+  def _check_features(self) -> None:
+    """A position that the model sees would be asked for when it is served."""
+    if self.position_bias is None:
+      return
+    column = self.position_bias.column
+    for spec in self.features:
+      if getattr(spec, "column", None) == column:
+        raise ConfigError(
+          f"the feature {spec.name!r} is the column {column!r} that"
+          " position_bias takes out of the score; leave one of both away."
+        )
+
   def _metric_names(self) -> list[str]:
-    return judged_names(self.objectives, self.protocol)
+    return judged_names(self.objectives, self.protocol, self.served)
 
   @property
   def _label_columns(self) -> tuple[str, ...]:
     columns = [objective.column for objective in self.objectives]
     columns += [each.where for each in self.objectives if each.where]
+    if self.position_bias is not None:
+      columns += self.position_bias.batch_columns
     return tuple(dict.fromkeys(columns))
 
   @property
   def _no_features(self) -> tuple[str, ...]:
     truths = [objective.truth for objective in self.objectives]
-    return (*super()._no_features, *self._label_columns, *filter(None, truths))
+    own = [each.column for each in self.objectives]
+    own += [each.where for each in self.objectives if each.where]
+    if self.position_bias is not None:
+      own += self.position_bias.no_features
+    return (*super()._no_features, *own, *filter(None, truths))
 
   def _in_memory(self, data_dir, cache_dir) -> MemoryParts:
     parts = super()._in_memory(data_dir, cache_dir)
@@ -79,6 +121,10 @@ class MultiTaskExperiment(RankingExperiment):
     return parts
 
   def _bench(self, *, fields, numeric, **options: Any) -> MultiTaskBench:
+    bias = self.position_bias
+    if bias is not None:
+      label = biased_label(self.objectives)
+      bias = bias.fitted(options["parts"].split.train, label)
     task = MultiTaskRanking(
       self.model,
       fields,
@@ -87,9 +133,15 @@ class MultiTaskExperiment(RankingExperiment):
       objectives=self.objectives,
       balancer=self.balancer,
       measure_conflict=self.measure_conflict,
+      position_bias=bias,
     )
     return MultiTaskBench(
-      task=task, batch_size=self.batch_size, seed=self.seed, **options
+      task=task,
+      batch_size=self.batch_size,
+      seed=self.seed,
+      served=self.served,
+      front=self.front,
+      **options,
     )
 
 

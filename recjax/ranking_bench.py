@@ -18,6 +18,12 @@ from recjax.evaluation.classification import (
 )
 from recjax.evaluation.classification_protocol import ClassificationProtocol
 from recjax.features.fitted import FittedFeatures
+from recjax.runs.predictions import (
+  Groups,
+  Predictions,
+  TaskScores,
+  save_predictions,
+)
 from recjax.runs.record import RunRecord
 from recjax.runs.reliability_plot import plot_reliability, plot_roc
 from recjax.tasks.ranking import Ranking
@@ -25,6 +31,17 @@ from recjax.types import Params
 
 PREDICT_BATCH = 8192
 """Examples scored at a time; a matter of speed alone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TestedExamples(ClassificationResult):
+  """What was found, and the scores that it was found of.
+
+  Attributes:
+    predictions: of the test rows.
+  """
+
+  predictions: Predictions | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,20 +111,40 @@ class RankingBench:
   def _base_rate(self) -> float:
     return self.parts.base_rate(weighted=self.protocol.weights == "given")
 
+  def _groups(self, part: str) -> dict[str, Groups]:
+    """The columns that the protocol groups rows by."""
+    columns = [column for _, _, column in self.protocol.values() if column]
+    texts = {column: self.parts.texts(part, column) for column in columns}
+    return {
+      column: Groups(found.codes, found.values)
+      for column, found in texts.items()
+    }
+
+  def _predictions(self, tasks: Mapping[str, TaskScores]) -> Predictions:
+    """What the record keeps of the test rows."""
+    return Predictions(
+      tasks,
+      self.parts.weights("test"),
+      self._groups("test"),
+      self.data_fingerprint,
+    )
+
+  @property
+  def _from_logits(self) -> bool:
+    return self.task.loss_name == "binary_cross_entropy"
+
   def _judge(
-    self, weights: Params, part: str, **options: Any
+    self, scores: Float[np.ndarray, " row"], part: str, **options: Any
   ) -> ClassificationResult:
     groups = {
-      column: self.parts.texts(part, column).codes
-      for _, _, column in self.protocol.values()
-      if column
+      column: found.codes for column, found in self._groups(part).items()
     }
     return evaluate_examples(
-      self.scores(weights, part),
+      scores,
       self.parts.labels(part),
       self.parts.weights(part),
       protocol=self.protocol,
-      from_logits=self.task.loss_name == "binary_cross_entropy",
+      from_logits=self._from_logits,
       base_rate=self._base_rate,
       groups=groups,
       **options,
@@ -115,26 +152,33 @@ class RankingBench:
 
   def validate(self, weights: Params) -> dict[str, float]:
     """Validation metrics, without intervals."""
-    return self._judge(weights, "validation", intervals=False).metrics
+    scores = self.scores(weights, "validation")
+    return self._judge(scores, "validation", intervals=False).metrics
 
-  def test(self, weights: Params) -> ClassificationResult:
-    """Test metrics with intervals, floor and slices."""
+  def test(self, weights: Params) -> Any:
+    """Test metrics with intervals, floor and slices: a `TestedExamples`."""
     if not self.parts.num_rows("test"):
       raise DataError(f"{self.data_name} has no test rows.")
     slices = {}
     for name, column in self.slices.items():
       texts = self.parts.texts("test", column)
       slices[name] = np.array(texts.values, object)[texts.codes]
-    return self._judge(weights, "test", slices=slices)
+    scores = self.scores(weights, "test")
+    judged = self._judge(scores, "test", slices=slices)
+    kind = "binary" if self._from_logits else "real"
+    found = TaskScores(kind, scores, self.parts.labels("test"))
+    return TestedExamples(
+      **vars(judged), predictions=self._predictions({"": found})
+    )
 
-  def facts(self, tested: ClassificationResult) -> dict[str, Any]:
+  def facts(self, tested: TestedExamples) -> dict[str, Any]:
     """What result.json tells besides."""
     return {
       "objective": self.task.loss_name,
       "floor_name": "base rate",
       "num_test_examples": tested.num_examples,
       "num_test_positives": tested.num_positives,
-      "notes": list(tested.notes),
+      "notes": [*tested.notes, *_left_out(tested.predictions)],
       "features_fingerprint": self.features.fingerprint,
       "slices": {
         name: [dataclasses.asdict(part) for part in parts]
@@ -142,11 +186,11 @@ class RankingBench:
       },
     }
 
-  def save(
-    self, record: RunRecord, tested: ClassificationResult, name: str
-  ) -> None:
-    """Writes the fitted features, and the plots of calibration and ROC."""
+  def save(self, record: RunRecord, tested: TestedExamples, name: str) -> None:
+    """Writes features, predictions, and the plots of calibration and ROC."""
     self.features.save(record.workdir / "features.npz")
+    if tested.predictions is not None:
+      save_predictions(record.workdir, name, tested.predictions)
     record.plots_dir.mkdir(exist_ok=True)
     if tested.reliability is not None:
       plot_reliability(
@@ -155,3 +199,9 @@ class RankingBench:
     if tested.roc is not None:
       curves = {type(self.task.model).__name__: tested.roc}
       plot_roc(curves, record.plots_dir / f"{name}-roc.png")
+
+
+def _left_out(predictions: Predictions | None) -> list[str]:
+  """A note where predictions are not kept."""
+  reason = predictions.too_many() if predictions is not None else ""
+  return [reason] if reason else []

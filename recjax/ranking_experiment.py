@@ -33,7 +33,7 @@ from recjax.features.specs import (
 from recjax.models.deepfm import DeepFM
 from recjax.ranking_bench import RankingBench
 from recjax.tasks.ranking import NumericField, Ranking
-from recjax.train.loop import TrainConfig
+from recjax.train.loop import LAST, TrainConfig
 from recjax.train.mesh import MeshConfig
 from recjax.train.optimizer import Optimizer
 
@@ -56,7 +56,8 @@ class RankingExperiment:
     loss: "binary_cross_entropy" or "squared_error".
     batch_size: examples of a step.
     optimizer: optax by parameter path.
-    train: how long, how often; `select` names a metric of the protocol.
+    train: how long, how often; `select` names a metric of the protocol, or is
+      "last".
     mesh: devices.
     protocol: how the test part is judged, and the validation part alike.
     slices: features whose values the test metrics are given for one by one.
@@ -94,7 +95,9 @@ class RankingExperiment:
         f" as @frappe.Frappe(); got {self.source!r}."
       )
     names = self._metric_names()
-    check_choice("TrainConfig.select, a metric of", self.train.select, names)
+    check_choice(
+      "TrainConfig.select, a metric of", self.train.select, (*names, LAST)
+    )
     if self.stream is not None:
       self._check_stream(self.stream)
 
@@ -145,11 +148,13 @@ class RankingExperiment:
           f"{self.source.name} has no {part} rows, by which a run is judged:"
           f" give {type(self.source).__name__} some."
         )
-    select = self.train.select.replace("auc", "AUC")
+    select = f"best validation {self.train.select.replace('auc', 'AUC')}"
+    if self.train.select == LAST:
+      select = "last weights"
     protocol = dataclasses.replace(
       self.protocol,
       split=self.source.name,
-      selection=self.protocol.selection or f"best validation {select}",
+      selection=self.protocol.selection or select,
     )
     features = parts.features
     return self._bench(

@@ -15,14 +15,17 @@ from recjax.data.examples import Examples, ExampleSplit
 from recjax.embeddings.groups import TableSettings
 from recjax.errors import ConfigError, DataError
 from recjax.evaluation.classification_protocol import ClassificationProtocol
+from recjax.evaluation.served_front import ParetoFront
+from recjax.evaluation.served_score import ServedScore
 from recjax.layers.heads.mmoe import MMoE
 from recjax.models.dcn_v2 import DCNv2
 from recjax.models.fm import FM
 from recjax.models.multi_task import MultiTask
-from recjax.multi_task_bench import judged_names
 from recjax.multi_task_experiment import MultiTaskExperiment, check_chains
+from recjax.runs.predictions import load_predictions
 from recjax.runs.record import RunRecord
 from recjax.tasks.task_objectives import Objective
+from recjax.tested_tasks import judged_names
 from recjax.train.loop import TrainConfig
 from recjax.train.optimizer import Optimizer, ParamGroup
 
@@ -109,6 +112,61 @@ def test_a_run_from_rows_to_its_record(tmp_path):
     np.testing.assert_allclose(again.metrics[name], value, rtol=1e-6)
 
 
+def test_a_served_score_and_its_front(tmp_path):
+  made = experiment(
+    served=ServedScore(weights=(1, 1, 0)),
+    front=ParetoFront(num_weights=4),
+    protocol=ClassificationProtocol(metrics=("auc", "gauc@city")),
+    train=TrainConfig(
+      max_steps=20, eval_every_epochs=4.0, select="auc/click*buy@served"
+    ),
+  )
+  workdir = tmp_path / "run"
+  result = launch.train(made, RunRecord(workdir), tmp_path)
+  found = result["metrics"]
+  assert set(found) == set(judged_names(OBJECTIVES, made.protocol, made.served))
+  # The product of both is CTCVR, by whichever way it is computed.
+  for key in ("auc", "gauc@city"):
+    np.testing.assert_allclose(
+      found[f"{key}/click*buy@served"], found[f"{key}/click*buy"], atol=1e-6
+    )
+  assert "ndcg@city/watch@served" in found
+  kept = load_predictions(workdir).tasks
+  p = [1 / (1 + np.exp(-kept[n].score.astype(float))) for n in ("click", "buy")]
+  expected = metrics.roc_auc_score(kept["click"].label, p[0] * p[1])
+  np.testing.assert_allclose(found["auc/click@served"], expected, atol=1e-6)
+  front = result["pareto_front"]
+  assert front["judged"] == ("click", "click*buy", "watch")
+  assert np.shape(front["weights"]) == np.shape(front["test"]) == (10, 3)
+  last = front["weights"].index([1.0, 0.0, 0.0])
+  np.testing.assert_allclose(
+    front["test"][last][0], found["auc/click"], atol=1e-6
+  )
+  assert result["served"] == {"combine": "product", "weights": (1, 1, 0)}
+  lines = (workdir / "pareto_front.csv").read_text().splitlines()
+  assert len(lines) == 11
+  assert (workdir / "plots" / "test-pareto.png").stat().st_size > 0
+  check_predictions(workdir, result, made.open(tmp_path).parts.split.test)
+
+
+def check_predictions(workdir, result, test):
+  """What is kept of each row gives the metrics of the run once more."""
+  found = load_predictions(workdir)
+  assert list(found.tasks) == ["click", "buy", "click*buy", "buy@all", "watch"]
+  assert found.data_fingerprint == result["data_fingerprint"]
+  for name, task in found.tasks.items():
+    known = ~np.isnan(task.label)
+    assert known.sum() == result["num_test_examples"][name]
+    if task.kind == "binary":
+      auc = metrics.roc_auc_score(task.label[known], task.score[known])
+      np.testing.assert_allclose(
+        result["metrics"][f"auc/{name}"], auc, rtol=1e-6
+      )
+  cities = found.groups["city"]
+  texts = np.array(cities.values)[cities.codes].tolist()
+  assert texts == test.table.column("city").to_pylist()
+
+
 def test_each_task_is_judged_where_its_label_tells_something(tmp_path):
   bench = experiment().open(tmp_path)
   params, variables = bench.task.init(jax.random.key(0))
@@ -154,6 +212,18 @@ def test_a_task_alone_is_judged_where_a_column_says(tmp_path):
   assert "click" not in bench.features.dense
 
 
+def test_an_imputation_is_an_output_and_no_score(tmp_path):
+  click = Objective("click")
+  buy = Objective("buy", given="click", space="doubly_robust")
+  train = TrainConfig(max_steps=2, select="auc/buy")
+  made = experiment(objectives=(click, buy), balancer=PCGrad(), train=train)
+  assert made.model.num_tasks == 3
+  result = launch.train(made, RunRecord(tmp_path / "run"), tmp_path)
+  assert len(result["gate_entropy"]["head/gate"]) == 3
+  assert np.shape(result["gradient_cosines"]) == (2, 2)
+  assert not any("imputed" in name for name in result["metrics"])
+
+
 def test_a_trunk_may_stand_below_the_head(tmp_path):
   trunk = DCNv2(dim=4, hidden=(8,), num_cross_layers=1)
   bench = experiment(model=MultiTask(MMoE(2), trunk)).open(tmp_path)
@@ -171,6 +241,11 @@ def test_a_trunk_may_stand_below_the_head(tmp_path):
       "must be one of .*Did you mean 'auc/buy'",
     ),
     ({"objectives": ()}, "at least one Objective"),
+    (
+      {"served": ServedScore(weights=(1, 2))},
+      r"got 2 \(1, 2\) for 3 tasks \(click, buy, watch\)",
+    ),
+    ({"front": ParetoFront(200)}, "makes 20,100 points of 3 tasks"),
   ],
 )
 def test_bad_settings_are_told(options, message):

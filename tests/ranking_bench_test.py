@@ -16,6 +16,9 @@ from recjax.features.specs import Categorical, Numeric
 from recjax.models.lr import LR
 from recjax.ranking_bench import RankingBench
 from recjax.ranking_experiment import categorical_fields
+from recjax.runs import predictions
+from recjax.runs.predictions import load_predictions
+from recjax.runs.record import RunRecord
 from recjax.tasks.ranking import NumericField, Ranking
 
 PROTOCOL = ClassificationProtocol(metrics=("auc", "log_loss", "gauc@city"))
@@ -130,6 +133,32 @@ def test_slices_and_groups_are_of_raw_values():
   assert facts["num_test_examples"] == 230
   assert facts["num_test_positives"] == label.sum()
   assert [part["value"] for part in facts["slices"]["town"]] == list(found)
+
+
+def test_predictions_are_kept_row_by_row(tmp_path, monkeypatch):
+  bench = make()
+  weights, logits = weights_and_logits(bench, "test")
+  tested = bench.test(weights)
+  bench.save(RunRecord(tmp_path), tested, "test")
+  found = load_predictions(tmp_path)
+  table = bench.parts.split.test.table
+  np.testing.assert_allclose(
+    found.tasks[""].score, logits, rtol=1e-4, atol=1e-6
+  )
+  for kept, column in (
+    (found.tasks[""].label, "label"),
+    (found.weight, "weight"),
+  ):
+    np.testing.assert_array_equal(kept, table.column(column).to_numpy())
+  city = found.groups["city"]
+  expected = table.column("city").fill_null("missing").to_pylist()
+  assert np.array(city.values)[city.codes].tolist() == expected
+  assert found.data_fingerprint == bench.data_fingerprint
+  assert bench.facts(tested)["notes"] == list(tested.notes)
+  monkeypatch.setattr(predictions, "MAX_ROWS", 229)
+  assert "230 test rows" in bench.facts(tested)["notes"][-1]
+  bench.save(RunRecord(tmp_path / "other"), tested, "test")
+  assert not (tmp_path / "other" / "predictions").exists()
 
 
 def test_validation_has_no_intervals_and_test_needs_rows():

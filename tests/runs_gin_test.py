@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from recjax import cli
+from recjax.data.sources import adult
 from recjax.data.sources.census_income import COLUMNS
 from recjax.data.sources.planted_criteo import PlantedCriteo
 from recjax.runs import published
@@ -115,8 +116,23 @@ def write_census(folder: pathlib.Path, rng: np.random.Generator) -> None:
       values = dict(zip(COLUMNS, map(str, row), strict=True))
       values["marital_stat"] = ("Never married", "Divorced")[row[0] % 2]
       values["income"] = ("- 50000.", "50000+.")[row[1] % 2]
+      degrees = ("Children", "Doctorate degree(PhD EdD)")
+      values["education"] = degrees[row[2] % 2]
       lines.append(", ".join(values.values()) + "\n")
     (folder / f"census-income.{part}").write_text("".join(lines))
+
+
+def write_adult(folder: pathlib.Path, rng: np.random.Generator) -> None:
+  """Both files of Adult; the labels are of both classes."""
+  folder.mkdir()
+  for part, num in (("data", 200), ("test", 80)):
+    lines = []
+    for row in rng.integers(0, 5, (num, len(adult.COLUMNS))):
+      values = dict(zip(adult.COLUMNS, map(str, row), strict=True))
+      values["marital_status"] = ("Never-married", "Divorced")[row[0] % 2]
+      values["label"] = ("<=50K", ">50K")[row[1] % 2]
+      lines.append(", ".join(values.values()) + "\n")
+    (folder / f"adult.{part}").write_text("".join(lines))
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +155,7 @@ def folders(tmp_path_factory):
   write_movielens(root / "data" / "ml-100k", rng)
   write_gowalla(root / "data" / "gowalla", rng)
   write_census(root / "data" / "census-income", rng)
+  write_adult(root / "data" / "adult", rng)
   return [f"--data_dir={root / 'data'}", f"--cache_dir={root / 'cache'}"]
 
 
@@ -166,6 +183,15 @@ def train(folders, tmp_path_factory):
       files += ["--gin.PlantedSource.num_users=100"]
     if name == "lr_planted_criteo":
       files += ["--gin.PlantedCriteo.num_rows=2000"]
+    if name == "mmoe_planted_tasks":
+      files += ["--gin.PlantedTasks.num_train=500"]
+    if name == "esmm_planted_conversions":
+      files += ["--gin.PlantedConversions.num_train=2000"]
+    if name.startswith("positions_"):
+      # Enough lists for a click at each position, swapped or not.
+      files += ["--gin.PlantedPositions.num_train=4000"]
+      files += ["--gin.PlantedPositions.swap_share=1.0"]
+      files += ["--gin.PlantedPositions.num_test=100"]
     if name == "deepfm_criteo":
       files += ["--gin.DeepFM.hidden=(8,)"]
     if name not in done or again:
@@ -211,10 +237,14 @@ def test_a_run_file_trains(train, name):
     expected |= {"test-users.png", "test-items.png"}
   if overlay_of(name) == "tiny_multi_task.gin":
     tasks = [key.split("/")[1] for key in result["metrics"] if "auc" in key]
-    expected |= {f"test-{task}-reliability.png" for task in tasks}
-    expected |= {"test-roc.png"}
+    stems = [task.replace("*", "-") for task in tasks]
+    expected |= {f"test-{stem}-reliability.png" for stem in stems}
+    if tasks:
+      expected |= {"test-roc.png"}
     if result["gate_entropy"]:
       expected |= {"test-experts.png"}
+    if result["position_bias"]:
+      expected |= {"test-propensities.png"}
   assert {path.name for path in (workdir / "plots").iterdir()} == expected
 
 
@@ -232,10 +262,14 @@ def test_the_head_of_a_run_file(name):
   if name == "lr_planted_criteo":
     assert "the AUC of the true logits is the aim" in head
     return
+  if name.startswith("positions_"):
+    assert "the true order is the aim" in head
+    return
   tomls = (ROOT / "experiments").glob("*/published.toml")
   cells = [c for path in tomls for c in published.load_published(path).cells]
   mine = [cell for cell in cells if cell.run == name]
-  assert bool(mine) == ("in figures only" not in head)
+  without_number = "in figures only" in head or "Published: nothing" in head
+  assert bool(mine) != without_number
   labels = {
     "hit_rate@10": "HR@10",
     "hit_rate@100": "HR@100",
@@ -244,6 +278,7 @@ def test_the_head_of_a_run_file(name):
     "recall@20": "R@20",
     "auc": "AUC",
     "auc/income": "AUC of income",
+    "auc/college": "AUC of college",
   }
   for cell in mine:
     number = f"{cell.published:.4f}".lstrip("0")

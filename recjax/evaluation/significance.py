@@ -11,6 +11,30 @@ from recjax.errors import DataError, check_choice, check_range
 TESTS = ("permutation", "t", "wilcoxon")
 
 
+def holm(p_values: Float[np.ndarray, " test"]) -> Float[np.ndarray, " test"]:
+  r"""P-values under which the family-wise error rate of all tests holds.
+
+  Sorted p_(1) <= ... <= p_(m) become max_{j <= i} (m + 1 - j) p_(j), at most 1.
+
+  Args:
+    p_values: of m tests; a NaN is no test, and stays.
+
+  Returns:
+    The corrected values, in the given order.
+
+  References:
+    Sture Holm. A Simple Sequentially Rejective Multiple Test Procedure.
+    Scandinavian Journal of Statistics 1979. https://www.jstor.org/stable/4615733
+  """
+  known = np.flatnonzero(~np.isnan(p_values))
+  order = known[np.argsort(p_values[known], kind="stable")]
+  factors = np.arange(len(order), 0, -1)
+  corrected = p_values.astype(np.float64)
+  raised = np.maximum.accumulate(factors * p_values[order])
+  corrected[order] = np.minimum(raised, 1.0)
+  return corrected
+
+
 def bootstrap_interval(
   values: Float[np.ndarray, " user"],
   *,

@@ -12,10 +12,11 @@ import rich.table
 import rich.text
 
 from recjax import errors, files
-from recjax.runs import collection, html_page, labels, plots, tables
+from recjax.runs import collection, front, html_page, labels, plots, tables
 
 # In a terminal: run, data set and seeds; a number with its interval.
 _NAMES_WIDTH, _NUMBER_WIDTH = 42, 19
+_PLOTS = ("training", "test", "pareto")
 _INTERVALS = (
   "Intervals are of 95%: the bootstrap over users for one seed. Several seeds "
   "are given as mean ± standard deviation with their number n. Numbers of "
@@ -142,6 +143,10 @@ def _plot_all(content: _Content) -> dict[str, bytes]:
       images[name] = plots.png_bytes(figure)
     name = _run_plot_name(number, run, "test")
     images[name] = plots.png_bytes(plots.test_figure(run.result))
+    if run.result.get("pareto_front"):
+      figure = front.front_figure(run.result["pareto_front"])
+      name = _run_plot_name(number, run, "pareto")
+      images[name] = plots.png_bytes(figure)
   return images
 
 
@@ -191,10 +196,12 @@ def _markdown(content: _Content, images: dict[str, bytes], title: str) -> str:
   for number, run in enumerate(content.runs, 1):
     lines += ["", f"### {run.result['name']}, seed {run.result['seed']}", ""]
     lines += [f"- {name}: {text}" for name, text in _run_facts(run)]
-    for kind in ("training", "test"):
+    for kind in _PLOTS:
       name = _run_plot_name(number, run, kind)
       if name in images:
         lines += ["", f"![{kind}](plots/{name}.png)"]
+    if run.result.get("pareto_front"):
+      lines += ["", *front.front_markdown(run.result["pareto_front"])]
     for summary, text in (
       ("Config", run.config_text),
       ("Environment", _environment_text(run)),
@@ -254,10 +261,14 @@ def _run_section(
     f"<h2>{name} <code>seed {seed}</code></h2>",
     html_page.definitions(_run_facts(run)),
   ]
-  for kind in ("training", "test"):
+  for kind in _PLOTS:
     plot = _run_plot_name(number, run, kind)
     if plot in images:
       parts.append(_image(images[plot], f"{kind} of {run.result['name']}"))
+  found = run.result.get("pareto_front")
+  if found:
+    parts.append(f"<p>{html_page.escape(front.front_lead(found))}</p>")
+    parts.append(html_page.table(*front.front_table(found)))
   parts.append(html_page.details("Config", run.config_text))
   parts.append(html_page.details("Environment", _environment_text(run)))
   return f"<section>{''.join(parts)}</section>"

@@ -4,7 +4,7 @@ The losses of the tasks, each a mean over the rows that count for it, are made
 into one by a balancer (`recjax.balancing`), or their gradients are: then those
 by what tasks share are combined, while the towers of a task, which no other
 task moves, take theirs as it is, or times the task's weight where the balancer
-keeps weights, as GradNorm does.
+keeps weights, as GradNorm does. A tower of the position is such a one.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from recjax.balancing.conflict import gradient_conflict
 from recjax.balancing.fixed_weights import FixedWeights
 from recjax.errors import ConfigError
 from recjax.layers.heads.gates import GATES
+from recjax.tasks.position_bias import TOWER, check_position_bias
 from recjax.tasks.ranking import Ranking, example_weights
 from recjax.tasks.task_objectives import (
   Objective,
@@ -47,15 +48,19 @@ class MultiTaskRanking(Ranking):
     balancer: of `recjax.balancing`.
     measure_conflict: keeps running means of the cosines between the tasks'
       gradients, which costs a backward pass a task.
+    position_bias: of `recjax.tasks.position_bias`, fitted to the training
+      rows; None does nothing about it.
   """
 
   objectives: tuple[Objective, ...] = ()
   balancer: Any = FixedWeights()
   measure_conflict: bool = False
+  position_bias: Any = None
 
   def __post_init__(self):
     super().__post_init__()
     check_objectives(self.objectives)
+    check_position_bias(self.objectives, self.position_bias)
     if getattr(self.model, "num_tasks", 0) != len(self.outputs):
       raise ConfigError(
         "the model must have a logit for each objective, and one more for each"
@@ -84,6 +89,9 @@ class MultiTaskRanking(Ranking):
       own["cosines"] = jnp.zeros((num, num))
     if trained:
       params["balancer"] = trained
+    if self.position_bias is not None:
+      tower = self.position_bias.init(jax.random.fold_in(key, 1))
+      params |= {TOWER: tower} if tower else {}
     return params, variables | {BALANCING: own}
 
   def loss(
@@ -122,6 +130,14 @@ class MultiTaskRanking(Ranking):
       for name, column in examples.items()
       if name.startswith(LABEL)
     }
+    if self.position_bias is not None:
+      logit, labels = self.position_bias.observed(
+        self.objectives,
+        logit,
+        labels,
+        params.get(TOWER, {}),
+        jax.random.fold_in(key, 1),
+      )
     losses, present = task_losses(self.objectives, logit, labels, weight)
     total, own = jnp.sum(losses), own | {"losses": losses}
     if self.balancer.needs_gradients:
@@ -224,7 +240,7 @@ def _of_model(weights: Params) -> Params:
   return {
     name: value
     for name, value in weights.items()
-    if name not in (BALANCING, "balancer")
+    if name not in (BALANCING, "balancer", TOWER)
   }
 
 
@@ -236,7 +252,7 @@ def _without_present(whole, *args):
 
 
 def _is_tower(path) -> bool:
-  return any(getattr(key, "key", "") == _TOWERS for key in path)
+  return any(getattr(key, "key", "") in (_TOWERS, TOWER) for key in path)
 
 
 def _parted(tree):

@@ -77,6 +77,8 @@ class Objective:
     at_most_strength: of that demand.
     truth: column of labels of all rows, which only planted data have: it is
       judged by them as well.
+    position_biased: the label suffers from the position of a row; see
+      `recjax.tasks.position_bias`.
   """
 
   name: str
@@ -91,6 +93,7 @@ class Objective:
   at_most: str = ""
   at_most_strength: float = 0.6
   truth: str = ""
+  position_biased: bool = False
 
   def __post_init__(self):
     what = f"Objective({self.name!r})"
@@ -117,6 +120,15 @@ class Objective:
     if self.delayed and self.space != "given":
       raise ConfigError(
         f"{what}.delayed is for the space 'given'; got {self.space!r}."
+      )
+
+    if self.position_biased and (
+      self.kind != "binary" or self.given or self.delayed
+    ):
+      raise ConfigError(
+        f"{what}.position_biased is for labels of kind 'binary' that are not"
+        " delayed, nor given another task: once that one happened the row was"
+        " seen."
       )
 
   @property

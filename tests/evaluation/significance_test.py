@@ -8,6 +8,7 @@ from recjax.evaluation.significance import (
   bootstrap_interval,
   bootstrap_intervals,
   compare,
+  holm,
 )
 
 
@@ -92,3 +93,22 @@ def test_unpaired_runs_are_refused():
     compare(np.ones(3), np.ones(4))
   with pytest.raises(ConfigError, match="Did you mean 'wilcoxon'"):
     compare(np.ones(3), np.zeros(3), test="wilcoxn")
+
+
+def test_holm_steps_down():
+  """Rejects as the procedure is written: until the first that fails."""
+  rng = np.random.default_rng(6)
+  for _ in range(50):
+    p = rng.random(7) ** 3
+    p[5] = p[0]
+    corrected = holm(p)
+    for level in (0.01, 0.05, 0.3):
+      rejected = np.zeros(7, bool)
+      for rank, place in enumerate(np.argsort(p, kind="stable")):
+        if p[place] > level / (7 - rank):
+          break
+        rejected[place] = True
+      np.testing.assert_array_equal(corrected <= level, rejected)
+  found = holm(np.array([0.02, np.nan, 0.01]))
+  np.testing.assert_allclose(found, [0.02, np.nan, 0.02])
+  assert holm(np.zeros(0)).shape == (0,)

@@ -80,6 +80,28 @@ def test_the_report_changes_no_record(make_workdir, tmp_path):
   assert not (workdir / "plots").exists()
 
 
+def test_a_pareto_front_has_a_table_and_a_plot(make_workdir, tmp_path):
+  front = {
+    "combine": "sum",
+    "tasks": ["click", "buy"],
+    "judged": ["click", "buy"],
+    "weights": [[0.0, 1.0], [1.0, 0.0]],
+    "validation": [[0.6, 0.8], [0.7, 0.5]],
+    "test": [[0.6125, 0.79], [0.71, 0.5]],
+    "on_front": [True, False],
+  }
+  make_workdir("run", pareto_front=front)
+  paths = report.make_report([tmp_path / "run"], tmp_path / "out")
+  text = paths.markdown.read_text()
+  assert "served score (sum), of 2 weighings" in text
+  assert "| 0.00 | 1.00 | 0.6000 | 0.8000 | 0.6125 | 0.7900 |" in text
+  (image,) = re.findall(r"\]\((plots/.*pareto.png)\)", text)
+  assert (tmp_path / "out" / image).read_bytes().startswith(b"\x89PNG")
+  page = paths.html.read_text()
+  assert "weight of buy" in page and "0.6125" in page
+  assert "pareto of sasrec_ml1m_bce" in page
+
+
 def test_only_failures(make_workdir, tmp_path):
   make_workdir("stopped", finished=False)
   paths = report.make_report([tmp_path / "stopped"], tmp_path / "out")

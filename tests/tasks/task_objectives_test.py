@@ -137,8 +137,8 @@ def test_one_right_of_two_is_enough(right):
   labels = {"click": jnp.asarray(clicks), "buy": jnp.asarray(clicks * buys)}
 
   def gradient(objective):
-    loss = lambda l: task_losses((CLICK, objective), l, labels, jnp.ones(num))
-    found = jax.grad(lambda l: loss(l)[0][1])(jnp.asarray(logits, jnp.float32))
+    loss = lambda x: task_losses((CLICK, objective), x, labels, jnp.ones(num))
+    found = jax.grad(lambda x: loss(x)[0][1])(jnp.asarray(logits, jnp.float32))
     return float(np.sum(np.asarray(found)[:, 1]))
 
   entire = gradient(Objective("buy", given="click", space="entire"))

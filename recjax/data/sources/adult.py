@@ -16,7 +16,7 @@ from recjax.data.example_blocks import RandomParts
 from recjax.data.examples import Examples, ExampleSplit
 from recjax.data.sources import text_blocks
 from recjax.data.sources.example_files import find_files
-from recjax.errors import DataError
+from recjax.errors import DataError, check_choice
 
 NUMBERS = (
   "age",
@@ -43,6 +43,10 @@ COLUMNS = (
   "native_country",
   "label",
 )
+TASKS = {
+  "income": ("label",),
+  "income_marital": ("label", "never_married"),
+}
 LAYOUT = text_blocks.TextLayout(
   delimiter=",",
   types={
@@ -59,20 +63,36 @@ class Adult:
   The label is 1 for ">50K". A "?" is a missing value. Rows of validation are
   dealt out of the training file.
 
+  As two tasks, "income_marital", there is another label: `never_married`,
+  which takes the place of the column `marital_status`.
+
   Attributes:
     folder: that holds the files.
+    tasks: "income" or "income_marital".
     validation_fraction: share of the training file for validation.
     seed: deals the rows out.
     name: how reports call it.
   """
 
   folder: str = "adult"
+  tasks: str = "income"
   validation_fraction: float | int = 0.1
   seed: int = 0
   name: str = "adult"
 
   def __post_init__(self):
+    check_choice("Adult.tasks", self.tasks, tuple(TASKS))
     RandomParts(self.validation_fraction, 0.0, self.seed)
+
+  @property
+  def label_columns(self) -> tuple[str, ...]:
+    """The labels, the main one first."""
+    return TASKS[self.tasks]
+
+  @property
+  def mask_columns(self) -> tuple[str, ...]:
+    """There are none: every label is known."""
+    return ()
 
   def files(self, data_dir: pathlib.Path) -> tuple[pathlib.Path, ...]:
     """The two files.
@@ -93,6 +113,8 @@ class Adult:
         a bad value; file and line are named.
     """
     train, test = (_read(path) for path in self.files(data_dir))
+    if "never_married" in self.label_columns:
+      train, test = _married_or_not(train), _married_or_not(test)
     parts = RandomParts(self.validation_fraction, 0.0, self.seed).split(
       train, 0
     )
@@ -103,6 +125,14 @@ class Adult:
         for part, table in {**parts, "test": test}.items()
       )
     )
+
+
+def _married_or_not(table: pa.Table) -> pa.Table:
+  """With `never_married` instead of `marital_status`; unknown where missing."""
+  status = table.column("marital_status")
+  label = pc.call_function("equal", [status, pa.scalar("Never-married")])
+  table = table.drop_columns(["marital_status"])
+  return table.append_column("never_married", label.cast(pa.float32()))
 
 
 def _read(path: pathlib.Path) -> pa.Table:

@@ -19,6 +19,13 @@ So the ranker has favourites of its own: with r < 1 they stand high, are
 examined more and are clicked more than their relevance accounts for. That is
 what a model without positions learns. With h > 0 an item is seen at many
 positions, which tells both apart.
+
+In a share of lists the ranker's order is intervened in: a rank k > 1 is drawn
+evenly, and the items of rank 1 and k change their places or, with the chance
+1/2, do not. Over such lists both positions hold like items, so that their
+clicks tell the propensities (Joachims, Swaminathan and Schnabel: Unbiased
+Learning-to-Rank with Biased Feedback, WSDM 2017,
+https://doi.org/10.1145/3018661.3018699).
 """
 
 import dataclasses
@@ -32,9 +39,9 @@ from jaxtyping import Float64
 from scipy import optimize, special
 
 from recjax.data.examples import PARTS, Examples, ExampleSplit
-from recjax.errors import check_range
+from recjax.errors import ConfigError, check_range
 
-_WEIGHTS, _ROWS, _RATES = 1, 2, 3
+_WEIGHTS, _ROWS, _RATES, _SWAPS = 1, 2, 3, 4
 _RATE_ROWS = 1 << 17
 
 
@@ -45,7 +52,9 @@ class PlantedPositions:
   Rows of a list follow each other, from position 1 on; an item may stand twice
   in a list. These columns are for judging and no features: `list`, the number
   of the list; `true_relevance`, sigmoid(z); `true_propensity`, k^-eta;
-  `relevant` and `examined`, which were drawn by them.
+  `relevant` and `examined`, which were drawn by them. With `swap_share` there
+  are two more: `swap`, the rank k of the list's intervention or 0, and
+  `swapped`, which is 1 where rank 1 and k have changed places.
 
   Attributes:
     num_train: lists for training.
@@ -58,6 +67,7 @@ class PlantedPositions:
     eta: how steeply examination falls; 0 is no bias.
     correlation: r, of the ranker's score and relevance, in [-1, 1].
     exploration: h, the noise of the ranker.
+    swap_share: of lists with an intervention, half of which are swapped.
     stddev: of the weights of users and items.
     seed: draws weights and rows.
     name: how reports call it.
@@ -73,6 +83,7 @@ class PlantedPositions:
   eta: float | int = 1.0
   correlation: float | int = 0.3
   exploration: float | int = 0.5
+  swap_share: float | int = 0.0
   stddev: float | int = 1.0
   seed: int = 0
   name: str = "planted_positions"
@@ -88,6 +99,12 @@ class PlantedPositions:
     check_range(where + "eta", self.eta, 0)
     check_range(where + "correlation", self.correlation, -1, 1)
     check_range(where + "exploration", self.exploration, 0)
+    check_range(where + "swap_share", self.swap_share, 0, 1)
+    if self.swap_share and self.list_len < 2:
+      raise ConfigError(
+        "PlantedPositions.swap_share needs lists of 2 items at least; got"
+        f" list_len={self.list_len}."
+      )
     check_range(where + "stddev", self.stddev, 0)
     check_range(where + "seed", self.seed, 0, integer=True)
 
@@ -99,7 +116,15 @@ class PlantedPositions:
   @property
   def mask_columns(self) -> tuple[str, ...]:
     """The list, and what only planted data tell."""
-    return ("list", "true_relevance", "true_propensity", "relevant", "examined")
+    swaps = ("swap", "swapped") if self.swap_share else ()
+    return (
+      "list",
+      "true_relevance",
+      "true_propensity",
+      "relevant",
+      "examined",
+      *swaps,
+    )
 
   @functools.cached_property
   def _weights(self) -> dict[str, np.ndarray]:
@@ -147,12 +172,14 @@ class PlantedPositions:
     scores += self.exploration * random.normal(size=shape)
     order = np.argsort(-scores, axis=1, kind="stable")
     items = np.take_along_axis(items, order, axis=1)
+    swaps = self._swap(place, items) if self.swap_share else {}
     ids = {
       "user": np.repeat(users, self.list_len),
       "item": items.reshape(-1),
       "position": np.tile(np.arange(1, self.list_len + 1), num_lists),
       "list": np.repeat(np.arange(num_lists), self.list_len),
     }
+    ids |= {name: np.repeat(x, self.list_len) for name, x in swaps.items()}
     columns = {name: pa.array(ids[name].astype(np.int32)) for name in ids}
     relevance = special.expit(self.logits(pa.table(columns)))
     propensity = np.tile(self.propensities, num_lists)
@@ -168,6 +195,17 @@ class PlantedPositions:
     for name, values in floats.items():
       columns[name] = pa.array(values.astype(np.float32))
     return pa.table(columns)
+
+  def _swap(self, place: int, items: np.ndarray) -> dict[str, np.ndarray]:
+    """Intervenes in ranked items, and tells in which lists and where."""
+    random = np.random.default_rng([self.seed, _SWAPS, place])
+    num_lists = len(items)
+    is_chosen = random.random(num_lists) < self.swap_share
+    rank = random.integers(2, self.list_len + 1, size=num_lists)
+    is_swapped = is_chosen & (random.random(num_lists) < 0.5)
+    rows, other = np.flatnonzero(is_swapped), rank[is_swapped] - 1
+    items[rows, 0], items[rows, other] = items[rows, other], items[rows, 0]
+    return {"swap": np.where(is_chosen, rank, 0), "swapped": is_swapped}
 
   def files(self, data_dir: pathlib.Path) -> tuple[pathlib.Path, ...]:
     """None: the data is generated."""

@@ -32,6 +32,23 @@ def test_the_real_files(data_dir):
   assert row["capital_gain"] == 2174 and row["label"] == 0
 
 
+def test_marriage_as_another_task(data_dir):
+  source = Adult(tasks="income_marital")
+  assert source.label_columns == ("label", "never_married")
+  split, plain = source.read(data_dir), Adult().read(data_dir)
+  for part in ("train", "validation", "test"):
+    made, table = getattr(split, part), getattr(plain, part).table
+    assert "marital_status" not in made.table.column_names
+    status = table.column("marital_status").to_pylist()
+    expected = [text == "Never-married" for text in status]
+    np.testing.assert_array_equal(made.numbers("never_married"), expected)
+    np.testing.assert_array_equal(made.labels, getattr(plain, part).labels)
+  # `grep -c Never-married adult.test`.
+  assert split.test.numbers("never_married").sum() == 5_434
+  with pytest.raises(ConfigError, match="Did you mean 'income_marital'"):
+    Adult(tasks="income_maritl")
+
+
 def test_validation_comes_out_of_the_training_file(data_dir):
   split = Adult(validation_fraction=0.2, seed=1).read(data_dir)
   assert len(split.train) + len(split.validation) == 32_561

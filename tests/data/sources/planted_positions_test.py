@@ -113,6 +113,35 @@ def test_exploration_moves_items(planted):
   assert deviations[1] > 1.5 * deviations[0]
 
 
+def test_swaps_are_of_a_share_of_lists():
+  options = {"list_len": 6, "num_items": 50}
+  plain = PlantedPositions(4_000, 10, 5, **options)
+  source = PlantedPositions(4_000, 10, 5, swap_share=0.6, **options)
+  train, before = source.read(HERE).train, plain.read(HERE).train
+  assert source.mask_columns == (*JUDGED, "swap", "swapped")
+  assert not {"swap", "swapped"} & set(before.table.column_names)
+  swap, swapped = (
+    train.column(name).reshape(-1, 6)[:, 0] for name in ("swap", "swapped")
+  )
+  assert abs((swap > 0).mean() - 0.6) < 4 * np.sqrt(0.24 / 4_000)
+  assert abs(swapped[swap > 0].mean() - 0.5) < 4 * np.sqrt(0.25 / 2_400)
+  counts = np.bincount(swap[swap > 0], minlength=7)
+  assert np.all(counts[:2] == 0) and np.all(np.abs(counts[2:] - 480) < 90)
+  expected = before.column("item").reshape(-1, 6).copy()
+  for row in np.flatnonzero(swapped):
+    k = swap[row] - 1
+    expected[row, [0, k]] = expected[row, [k, 0]]
+  np.testing.assert_array_equal(train.column("item").reshape(-1, 6), expected)
+  chance = 1 / (1 + np.exp(-source.logits(train.table)))
+  np.testing.assert_allclose(train.column("true_relevance"), chance, rtol=1e-5)
+
+
+def test_rows_without_swaps_are_those_of_before():
+  """The fingerprint of the rows when there were no swaps yet."""
+  found = PlantedPositions(50, 20, 20, seed=1).read(HERE).fingerprint
+  assert found.startswith("81f09429087ea9a6")
+
+
 def test_the_same_seed_gives_the_same_rows():
   one, two, three = (
     PlantedPositions(50, 20, 20, seed=seed).read(HERE) for seed in (1, 1, 2)
@@ -130,6 +159,8 @@ def test_the_same_seed_gives_the_same_rows():
     ({"list_len": 0}, "list_len must lie"),
     ({"relevance_rate": 0.0}, "relevance_rate must lie"),
     ({"exploration": -1}, "exploration must lie"),
+    ({"swap_share": 1.5}, "swap_share must lie"),
+    ({"swap_share": 0.5, "list_len": 1}, "lists of 2 items at least"),
     ({"num_validation": -1}, "num_validation must lie"),
   ],
 )

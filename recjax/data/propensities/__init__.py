@@ -1,0 +1,1 @@
+"""Estimators of how likely a position is looked at: one module a paper."""
