@@ -25,7 +25,6 @@ HERE = pathlib.Path(__file__).parent
 CORRELATIONS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
 OPTIONS = {
   "shared bottom": [f"--gin_file={HERE / 'shared_bottom.gin'}"],
-  "OMoE": ["--gin.MMoE.one_gate=True"],
   "MMoE": [],
 }
 
@@ -47,7 +46,7 @@ def run(
 
 
 def draw(losses: dict[str, np.ndarray]) -> None:
-  """The lead of MMoE, a mean over seeds with Student's interval.
+  """Both losses, and their difference with Student's interval over seeds.
 
   Args:
     losses: by head, [correlation, seed], means of both tasks.
@@ -58,17 +57,13 @@ def draw(losses: dict[str, np.ndarray]) -> None:
     left.plot(CORRELATIONS, values.mean(axis=1), marker="o", label=head)
   left.set_ylabel("mean squared error, both tasks")
   left.legend(frameon=False)
-  for head in ("shared bottom", "OMoE"):
-    lead = losses[head] - losses["MMoE"]
-    error = scipy.stats.sem(lead, axis=1)
-    error = error * scipy.stats.t.ppf(0.975, lead.shape[1] - 1)
-    right.errorbar(
-      CORRELATIONS, lead.mean(axis=1), error, marker="o", label=f"{head} - MMoE"
-    )
+  lead = losses["shared bottom"] - losses["MMoE"]
+  error = scipy.stats.sem(lead, axis=1)
+  error = error * scipy.stats.t.ppf(0.975, lead.shape[1] - 1)
+  right.errorbar(CORRELATIONS, lead.mean(axis=1), error, marker="o")
   right.axhline(0.0, color="0.7", linewidth=0.8)
-  right.legend(frameon=False)
   title_axes(left, "loss")
-  title_axes(right, "lead of MMoE, 95% over seeds")
+  title_axes(right, "shared bottom - MMoE, 95% over seeds")
   for axis in (left, right):
     axis.set_xlabel("correlation of the tasks' weights")
   content = png_bytes(figure)
