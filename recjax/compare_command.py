@@ -1,5 +1,6 @@
 """`recjax compare`: paired tests between the configs of finished runs."""
 
+import collections
 import csv
 import dataclasses
 import io
@@ -36,6 +37,7 @@ _HEADER = (
   "p (Holm)",
   "note",
 )
+_WIDTH = 120  # Of the table where there is no terminal to fit.
 _LEAD = (
   "Differences are A - B. Over seeds: Student's paired test of the runs of one"
   " seed. Over rows: DeLong's test; over users: paired tests of each user's"
@@ -125,21 +127,59 @@ def _print(
   groups: Sequence[Group], findings: Sequence[Finding], notes: Sequence[str]
 ) -> None:
   out = console.Console()
+  if not out.is_terminal:
+    out.width = max(out.width, _WIDTH)
   for line in _head(groups):
     out.print(line, markup=False, soft_wrap=True)
-  shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
-  rows = [_cells(finding) for finding in findings]
-  for place, name in enumerate(_HEADER):
-    is_number = any(row[place].is_number for row in rows)
-    shown.add_column(
-      name, justify="right" if is_number else "left", no_wrap=is_number
-    )
-  for row in rows:
-    shown.add_row(*(rich.text.Text(cell.text) for cell in row))
-  out.print(shown)
+  tested = _tested(findings)
+  for metric in dict.fromkeys(finding.metric for finding in tested):
+    of_metric = [each for each in tested if each.metric == metric]
+    out.print(_table(labels.metric_label(metric), of_metric))
   out.print(_LEAD, markup=False, soft_wrap=True)
-  for note in notes:
+  for note in [*_untested(findings), *notes]:
     out.print(f"NOTE {note}", markup=False, soft_wrap=True)
+
+
+def _table(title: str, findings: Sequence[Finding]) -> rich.table.Table:
+  """One metric's tests; the names of a pair stand at its first."""
+  shown = rich.table.Table(
+    title=title,
+    title_justify="left",
+    box=rich.box.SIMPLE_HEAD,
+    pad_edge=False,
+    padding=(0, 1, 0, 0),
+  )
+  left_out = [_HEADER.index(name) for name in ("metric", "note")]
+  for place, name in enumerate(_HEADER):
+    if place not in left_out:
+      is_text = name in ("A - B", "over")
+      shown.add_column(
+        name, justify="left" if is_text else "right", no_wrap=place > 0
+      )
+  pair = None
+  for finding in findings:
+    texts = [cell.text for cell in _cells(finding)]
+    texts[0], pair = "" if texts[0] == pair else texts[0], texts[0]
+    kept = (x for place, x in enumerate(texts) if place not in left_out)
+    shown.add_row(*map(rich.text.Text, kept))
+  return shown
+
+
+def _tested(findings: Sequence[Finding]) -> list[Finding]:
+  return [each for each in findings if each.difference is not None]
+
+
+def _untested(findings: Sequence[Finding]) -> list[str]:
+  """Why tests were not made, each reason once."""
+  counts = collections.Counter(
+    f"not tested over {each.over}: {each.note}"
+    for each in findings
+    if each.difference is None
+  )
+  return [
+    f"{reason} ({'a pair' if count == 1 else f'{count} pairs'})"
+    for reason, count in counts.items()
+  ]
 
 
 def _write(
@@ -154,10 +194,10 @@ def _write(
   if path.suffix == ".csv":
     files.write_text_atomically(path, _csv(findings))
     return
-  rows = [_cells(finding) for finding in findings]
+  rows = [_cells(finding) for finding in _tested(findings)]
   lines = ["# Comparison of runs", "", *(f"- {x}" for x in _head(groups)), ""]
   lines += [*tables.markdown_rows(_HEADER, rows), "", _LEAD]
-  for note in notes:
+  for note in [*_untested(findings), *notes]:
     lines += ["", f"Note: {note}"]
   files.write_text_atomically(path, "\n".join(lines) + "\n")
 

@@ -163,7 +163,9 @@ def test_configs_are_compared(trained, tmp_path):
   served = found["auc/click*conversion@served", "rows"]
   assert served["note"] == "no scores of rows are kept of it"
   assert "rate_0.001 - rate_0.05" in out and "rate_0.05: seeds 0" in out
+  reason = "not tested over rows: no scores of rows are kept of it (a pair)"
   text = outs[1].read_text()
+  assert f"NOTE {reason}" in out and f"Note: {reason}" in text
   assert text.startswith("# Comparison of runs") and "| users (t) |" in text
   with open(outs[2], newline="") as file:
     rows = list(csv.DictReader(file))

@@ -88,6 +88,12 @@ def runs(tmp_path):
   return tmp_path / "runs"
 
 
+def test_seeds_are_in_the_order_of_numbers(tmp_path):
+  for seed in (10, 2, 1):
+    write(tmp_path / str(seed), "good", seed)
+  assert groups_of(tmp_path)[0].seeds == (1, 2, 10)
+
+
 def test_seeds_are_paired(runs):
   comparison = RunComparison(groups_of(runs))
   found = by_over(comparison.find(["auc/click"]))

@@ -115,7 +115,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--workdir", type=pathlib.Path, required=True)
   parser.add_argument("--data_dir", required=True)
-  parser.add_argument("--num_trials", type=int, default=12)
+  parser.add_argument("--num_trials", type=int, default=9)
   parser.add_argument("--heads", default=",".join(HEADS))
   args = parser.parse_args()
   args.workdir.mkdir(parents=True, exist_ok=True)

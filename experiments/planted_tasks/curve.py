@@ -23,9 +23,9 @@ from recjax.runs.plot_style import new_figure, png_bytes, title_axes
 
 HERE = pathlib.Path(__file__).parent
 CORRELATIONS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
-OPTIONS = {
-  "shared bottom": [f"--gin_file={HERE / 'shared_bottom.gin'}"],
-  "MMoE": [],
+GIN_FILES = {
+  "shared bottom": HERE / "shared_bottom.gin",
+  "MMoE": "runs/mmoe_planted_tasks.gin",
 }
 
 
@@ -36,8 +36,8 @@ def run(
   path = workdir / f"{head.replace(' ', '_')}_{correlation}_{seed}"
   if not (path / "result.json").exists():
     recjax = pathlib.Path(sys.executable).with_name("recjax")
-    command = [str(recjax), "train", "--gin_file=runs/mmoe_planted_tasks.gin"]
-    command += [*OPTIONS[head], f"--workdir={path}", f"--gin.SEED={seed}"]
+    command = [str(recjax), "train", f"--gin_file={GIN_FILES[head]}"]
+    command += [f"--workdir={path}", f"--gin.SEED={seed}"]
     command += [f"--gin.CORRELATION={correlation}"]
     with open(workdir / f"{path.name}.log", "w") as log:
       subprocess.run(command, check=True, stdout=log, stderr=log)
@@ -81,10 +81,10 @@ def main() -> None:
   writer = csv.writer(text, lineterminator="\n")
   writer.writerow(("head", "correlation", "seed", "mse_first", "mse_second"))
   shape = len(CORRELATIONS), args.num_seeds
-  losses = {head: np.zeros(shape) for head in OPTIONS}
+  losses = {head: np.zeros(shape) for head in GIN_FILES}
   for seed in range(args.num_seeds):
     for place, correlation in enumerate(CORRELATIONS):
-      for head in OPTIONS:
+      for head in GIN_FILES:
         found = run(head, correlation, seed, args.workdir)
         losses[head][place, seed] = np.mean(found)
         row = [f"{value:.5f}" for value in found]

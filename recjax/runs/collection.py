@@ -171,6 +171,12 @@ def _load(workdir: pathlib.Path) -> Run:
   return Run(workdir, run.read_result(), metrics, run.read_env(), config_text)
 
 
+def _seed_order(seed: Any) -> tuple[bool, int, str]:
+  """Numbers in their order, then all that is no number."""
+  is_number = isinstance(seed, int)
+  return (not is_number, seed if is_number else 0, str(seed))
+
+
 def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Failure]]:
   """Puts the seeds of one config together.
 
@@ -195,7 +201,7 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Failure]]:
       )
     seeds[seed] = run
   ordered = [
-    Group(tuple(seeds[seed] for seed in sorted(seeds, key=str)))
+    Group(tuple(seeds[seed] for seed in sorted(seeds, key=_seed_order)))
     for seeds in groups.values()
   ]
   ordered.sort(key=lambda group: (group.first["dataset"], group.first["name"]))
