@@ -24,6 +24,7 @@ EXTRAS = {
     "pytest-xdist>=3",
     "beartype>=0.20",
     "scikit-learn>=1.5",
+    "statsmodels>=0.14",
     "ruff>=0.14",
     "pyright>=1.1.400",
     "tensorflow-datasets>=4.9.7",

@@ -41,8 +41,9 @@ _WIDTH = 120  # Of the table where there is no terminal to fit.
 _LEAD = (
   "Differences are A - B. Over seeds: Student's paired test of the runs of one"
   " seed. Over rows: DeLong's test; over users: paired tests of each user's"
-  " value; both of the mean over seeds, with these models as they are."
-  " Holm's correction is over all pairs and metrics of a kind of test."
+  " value; both of the mean over seeds, with these models as they are. Over"
+  " seeds and users: whether new seeds and new users would differ. Holm's"
+  " correction is over all pairs and metrics of a kind of test."
 )
 
 

@@ -2,7 +2,8 @@
 
 Each answers another question. Over seeds: would a training with other random
 numbers differ? Over rows and over users: would these very models differ on
-other rows, or other users? Where both sides have several seeds in common, rows
+other rows, or other users? Over seeds and users: would new trainings differ for
+new users? Where both sides have several seeds in common, rows
 and users see the mean of the seeds' values, never an ensemble of their scores.
 """
 
@@ -19,6 +20,7 @@ from jaxtyping import Float
 
 from recjax import progress
 from recjax.errors import DataError, RunError, check_choice
+from recjax.evaluation.crossed_design import CrossedTest, smallest_difference
 from recjax.evaluation.delong import delong_test
 from recjax.evaluation.paired_users import (
   UserComparison,
@@ -35,7 +37,7 @@ from recjax.runs.comparable import (
 from recjax.runs.predictions import Predictions, load_predictions
 from recjax.runs.record import RunRecord
 
-OVERS = ("seeds", "rows", "users (t)", "users (Wilcoxon)")
+OVERS = ("seeds", "rows", "users (t)", "users (Wilcoxon)", "seeds and users")
 _USERS = "users"  # Where there is no test, once for both.
 
 
@@ -48,13 +50,14 @@ class Finding:
     b: of the other.
     metric: such as "auc/click".
     over: one of OVERS: Student's paired test over seeds, DeLong's over rows,
-      and two paired tests over users; "users" where there is none.
+      two paired tests over users, and one over both from three seeds on;
+      "users" where there is none.
     num: how many seeds, rows or users; 0 where there is no test.
     mean_a: the metric of one group.
     mean_b: of the other.
     difference: mean_a - mean_b; None where there is no test.
     interval: its 95% interval: Student's over seeds, DeLong's over rows, the
-      bootstrap over users.
+      bootstrap over users, and that of `crossed_test` over both.
     p_value: two-sided; None where there is no test.
     p_holm: corrected for all tests of the kind; see `significance.holm`.
     note: what is left out, or why there is no test.
@@ -189,11 +192,11 @@ class RunComparison:
     note = _seeds_note(pairs)
     if kept.num_left_out:
       note += f"; {kept.num_left_out:,} users of one class left out"
-    return [
+    tests = [
       dataclasses.replace(
         blank,
         over=over,
-        num=test.num_users,
+        num=kept.t.num_users,
         mean_a=kept.mean_a,
         mean_b=kept.mean_b,
         difference=test.difference,
@@ -201,8 +204,16 @@ class RunComparison:
         p_value=test.p_value,
         note=note,
       )
-      for over, test in zip(OVERS[2:], (kept.t, kept.wilcoxon), strict=True)
+      for over, test in zip(
+        OVERS[2:], (kept.t, kept.wilcoxon, kept.crossed), strict=True
+      )
+      if test is not None
     ]
+    if kept.crossed is not None:
+      tests[-1] = dataclasses.replace(
+        tests[-1], note=_design_note(kept.crossed, len(pairs), tests[-1].num)
+      )
+    return tests
 
   def _values_of_users(
     self, metric: str, pairs: list[tuple[Run, Run]]
@@ -219,7 +230,7 @@ class RunComparison:
       if not np.array_equal(table["user_id"], tables[0]["user_id"]):
         raise DataError(_other_rows(runs[0], run, "users"))
     a, b = (
-      np.mean([t[metric].astype(np.float64) for t in side], axis=0)
+      np.stack([table[metric] for table in side])
       for side in (tables[0::2], tables[1::2])
     )
     return compare_values(a, b)
@@ -312,6 +323,14 @@ def _by_seed(a: Group, b: Group) -> list[tuple[Run, Run]]:
 
 def _seeds_note(pairs: list[tuple[Run, Run]]) -> str:
   return "one seed" if len(pairs) == 1 else f"mean of {len(pairs)} seeds"
+
+
+def _design_note(test: CrossedTest, num_seeds: int, num_users: int) -> str:
+  seen = smallest_difference(test.components, num_seeds, num_users)
+  return (
+    f"{num_seeds} seeds; sees {seen:.2g} with a power of 80%; effect size"
+    f" {test.effect_size:.2g}"
+  )
 
 
 def _over_seeds(

@@ -158,6 +158,15 @@ def test_rows_and_users_see_the_mean_of_the_seeds(runs):
   assert wilcoxon.p_value == pytest.approx(expected)
 
 
+def test_three_seeds_say_what_the_design_can_see(runs):
+  found = by_over(RunComparison(groups_of(runs)).find(["auc/click"]))
+  both = found["good", "poor", "seeds and users"]
+  assert both.note.startswith("3 seeds; sees 0.")
+  users = found["good", "poor", "users (t)"]
+  assert both.difference == pytest.approx(users.difference)
+  assert both.num == users.num and both.interval[0] < both.difference
+
+
 def test_one_seed_has_no_test_over_seeds(tmp_path):
   for name in ("good", "poor"):
     write(tmp_path / name, name, 4)

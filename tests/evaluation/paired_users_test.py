@@ -6,6 +6,7 @@ import scipy.stats
 from sklearn.metrics import roc_auc_score
 
 from recjax.errors import DataError
+from recjax.evaluation.crossed_design import crossed_test
 from recjax.evaluation.paired_users import (
   compare_users,
   compare_values,
@@ -39,8 +40,9 @@ def test_users_are_those_of_scikit_learn(rows):
   names, values = user_aucs(a, label, user)
   expected = [by_loop(score, label, user) for score in a]
   assert list(names) == list(expected[0]) and names.min() >= 103
-  means = np.mean([list(each.values()) for each in expected], axis=0)
-  np.testing.assert_allclose(values, means, rtol=1e-12)
+  each = [list(values.values()) for values in expected]
+  np.testing.assert_allclose(values, each, rtol=1e-12)
+  np.testing.assert_array_equal(user_aucs(a[1], label, user)[1], values[1])
 
 
 def test_both_tests_are_those_of_scipy(rows):
@@ -58,6 +60,19 @@ def test_both_tests_are_those_of_scipy(rows):
   assert found.mean_a - found.mean_b == pytest.approx(found.t.difference)
   assert found.t.num_users == len(of_a)
   assert found.num_left_out == len(np.unique(user)) - len(of_a) == 3
+
+
+def test_three_seeds_are_tested_with_users(rows):
+  _, _, label, user = rows
+  random = np.random.default_rng(1)
+  a, b = random.normal(size=(2, 3, 900))
+  found = compare_users(a, b, label, user)
+  values = [user_aucs(side, label, user)[1] for side in (a, b)]
+  assert found.crossed == crossed_test(values[0] - values[1])
+  assert found.crossed.difference == pytest.approx(found.t.difference)
+  assert compare_users(a[:2], b[:2], label, user).crossed is None
+  assert compare_users(a, b[:2], label, user).crossed is None
+  assert compare_users(a, a, label, user).crossed is None
 
 
 def test_nothing_to_compare_is_told(rows):

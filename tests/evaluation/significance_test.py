@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 import scipy.stats
+from statsmodels.stats.multitest import multipletests
 
 from recjax.errors import ConfigError, DataError
 from recjax.evaluation.significance import (
   TESTS,
+  benjamini_hochberg,
   bootstrap_interval,
   bootstrap_intervals,
   compare,
@@ -112,3 +114,19 @@ def test_holm_steps_down():
   found = holm(np.array([0.02, np.nan, 0.01]))
   np.testing.assert_allclose(found, [0.02, np.nan, 0.02])
   assert holm(np.zeros(0)).shape == (0,)
+
+
+def test_benjamini_hochberg_is_that_of_statsmodels():
+  p_values = np.random.default_rng(0).random(40) ** 2
+  expected = multipletests(p_values, method="fdr_bh")[1]
+  np.testing.assert_allclose(benjamini_hochberg(p_values), expected)
+  given = np.array([0.01, np.nan, 0.04])
+  np.testing.assert_allclose(benjamini_hochberg(given), [0.02, np.nan, 0.04])
+  assert np.isnan(benjamini_hochberg(np.full(2, np.nan))).all()
+
+
+def test_the_number_of_cores_changes_no_draw(monkeypatch):
+  values = np.random.default_rng(0).normal(size=(2, 70))
+  expected = bootstrap_intervals(values, num_resamples=200)
+  monkeypatch.setattr("os.cpu_count", lambda: 1)
+  assert bootstrap_intervals(values, num_resamples=200) == expected
