@@ -1,7 +1,7 @@
 """The command line: `COMMANDS` by name.
 
-Those about an index of items stand in `recjax.index_commands`, `compare` and
-`front` in modules of their own, the flags that commands share in
+Those about an index of items stand in `recjax.index_commands`, `compare`,
+`diff` and `front` in modules of their own, the flags that commands share in
 `recjax.command_flags`.
 """
 
@@ -17,6 +17,7 @@ from rich import console
 from recjax import (
   command_flags,
   compare_command,
+  diff_command,
   errors,
   files,
   front_command,
@@ -285,6 +286,7 @@ COMMANDS = {
   "evaluate": evaluate,
   "report": make_report,
   "compare": compare_command.compare,
+  "diff": diff_command.diff,
   "front": front_command.front,
   "data": describe_data,
   "index": index_commands.index,

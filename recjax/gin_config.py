@@ -280,6 +280,13 @@ def operative_text() -> str:
   return "\n".join((text, "# Bound for later calls:", *new, *lines)) + "\n"
 
 
+def bindings(text: str) -> dict[str, str]:
+  """The settings of a text of `operative_text`: values by full names."""
+  return {
+    values.write_key(key): repr(value) for key, value in _read(text).items()
+  }
+
+
 def config_hash(text: str, *, without: Sequence[str] = ()) -> str:
   """12 hex digits that name a config, however it was spelled.
 

@@ -1,12 +1,15 @@
 """Heads of two tasks as the tasks become less alike.
 
-  python experiments/planted_tasks/curve.py --workdir=DIR
+  python experiments/planted_tasks/curve.py --workdir=DIR --data=low
+  python experiments/planted_tasks/curve.py --workdir=DIR --data=high
+
+with sines of low frequencies, 1 to 3, and of high ones, 2 to 6.
 
 Each head has three rates at three correlations on three seeds that are not
 judged; the least mean validation error of both tasks chooses one rate for all
 correlations. Then each head is trained at each correlation and seed (a seed
-draws the data, too). Writes results.csv, with the trials, and curve.png beside
-this file. What is finished is not run again.
+draws the data, too). Writes DATA.csv, with the trials, and DATA.png beside this
+file. What is finished is not run again.
 """
 
 import argparse
@@ -32,6 +35,7 @@ Job = tuple[str, float, float, int]  # Head, rate, correlation and seed.
 RATES = (3e-3, 1e-2, 3e-2)
 TUNED_AT, TUNED_ON = (0.0, 0.5, 1.0), (100, 101, 102)
 CORRELATIONS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
+ALPHAS = {"low": (1.0, 1.5, 2.0, 2.5, 3.0), "high": (2.0, 3.0, 4.0, 5.0, 6.0)}
 GIN_FILES = {
   "shared bottom": HERE / "shared_bottom.gin",
   "MMoE": "runs/mmoe_planted_tasks.gin",
@@ -49,6 +53,7 @@ def run(
     command = [str(recjax), "train", f"--gin_file={GIN_FILES[head]}"]
     command += [f"--workdir={path}", f"--gin.SEED={seed}"]
     command += [f"--gin.CORRELATION={correlation}", f"--gin.RATE={rate}"]
+    command += [f"--gin.PlantedTasks.alphas={ALPHAS[workdir.name]}"]
     with open(workdir / f"{name}.log", "w") as log:
       subprocess.run(command, check=True, stdout=log, stderr=log)
   return json.loads((path / "result.json").read_text())
@@ -67,11 +72,12 @@ def errors(metrics: Any) -> tuple[float, float]:
   return metrics["rmse/first"] ** 2, metrics["rmse/second"] ** 2
 
 
-def draw(losses: dict[str, np.ndarray]) -> None:
+def draw(losses: dict[str, np.ndarray], path: pathlib.Path) -> None:
   """Both losses, and their difference with Student's interval over seeds.
 
   Args:
     losses: by head, [correlation, seed], means of both tasks.
+    path: of the plot.
   """
   figure = new_figure(7.6, 3.2)
   left, right = figure.subplots(1, 2)
@@ -89,19 +95,21 @@ def draw(losses: dict[str, np.ndarray]) -> None:
   for axis in (left, right):
     axis.set_xlabel("correlation of the tasks' weights")
   content = png_bytes(figure)
-  files.write_atomically(HERE / "curve.png", lambda file: file.write(content))
+  files.write_atomically(path, lambda file: file.write(content))
 
 
 def main() -> None:
   """Makes all runs and writes what was found."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--workdir", type=pathlib.Path, required=True)
+  parser.add_argument("--data", choices=ALPHAS, required=True)
   parser.add_argument("--num_seeds", type=int, default=10)
   parser.add_argument("--num_workers", type=int, default=1, help="at once")
   args = parser.parse_args()
-  args.workdir.mkdir(parents=True, exist_ok=True)
+  workdir = args.workdir / args.data
+  workdir.mkdir(parents=True, exist_ok=True)
   trials = list(itertools.product(GIN_FILES, RATES, TUNED_AT, TUNED_ON))
-  found = run_all(args.workdir, trials, args.num_workers)
+  found = run_all(workdir, trials, args.num_workers)
   judged = [errors(result["validation"]) for result in found]
   best = {
     head: min(
@@ -120,7 +128,7 @@ def main() -> None:
       GIN_FILES, CORRELATIONS, seeds
     )
   ]
-  results = run_all(args.workdir, jobs, args.num_workers)
+  results = run_all(workdir, jobs, args.num_workers)
   tested = [errors(result["metrics"]) for result in results]
   text = io.StringIO()
   writer = csv.writer(text, lineterminator="\n")
@@ -133,10 +141,10 @@ def main() -> None:
   ):
     for job, pair in zip(rows, values, strict=True):
       writer.writerow((part, *job, *(f"{value:.5f}" for value in pair)))
-  files.write_text_atomically(HERE / "results.csv", text.getvalue())
+  files.write_text_atomically(HERE / f"{args.data}.csv", text.getvalue())
   shape = len(GIN_FILES), len(CORRELATIONS), args.num_seeds
   means = np.mean(tested, axis=1).reshape(shape)
-  draw(dict(zip(GIN_FILES, means, strict=True)))
+  draw(dict(zip(GIN_FILES, means, strict=True)), HERE / f"{args.data}.png")
 
 
 if __name__ == "__main__":
