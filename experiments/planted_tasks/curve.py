@@ -1,7 +1,7 @@
 """Heads of two tasks as the tasks become less alike.
 
-  python experiments/planted_tasks/curve.py --workdir=DIR --data=low
-  python experiments/planted_tasks/curve.py --workdir=DIR --data=high
+  python experiments/planted_tasks/curve.py low --workdir=DIR
+  python experiments/planted_tasks/curve.py high --workdir=DIR
 
 with sines of low frequencies, 1 to 3, and of high ones, 2 to 6.
 
@@ -102,7 +102,7 @@ def main() -> None:
   """Makes all runs and writes what was found."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--workdir", type=pathlib.Path, required=True)
-  parser.add_argument("--data", choices=ALPHAS, required=True)
+  parser.add_argument("data", choices=list(ALPHAS))
   parser.add_argument("--num_seeds", type=int, default=10)
   parser.add_argument("--num_workers", type=int, default=1, help="at once")
   args = parser.parse_args()
