@@ -24,9 +24,11 @@ from recjax import (
   gin_config,
   index_commands,
   launch,
+  named_run,
   planning,
   ranking_experiment,
   roots,
+  sweep_command,
   workbench,
 )
 from recjax.command_flags import (
@@ -76,33 +78,16 @@ def train(arguments: Sequence[str]) -> None:
       "recjax train needs --gin_file, such as runs/sasrec_planted.gin."
     )
   _start_processes(values)
-  config = gin_config.parse(values["gin_file"], bindings)
-  settings = roots.construct_root()
-  operative = gin_config.operative_text()
-  config_hash = gin_config.config_hash(operative)
+  run = named_run.read_run(values["gin_file"], bindings)
   record = RunRecord(workdir)
   if jax.process_index() == 0:
-    record.create_or_resume(config, operative, config_hash)
+    run.take_up(record)
   if record.is_finished():
     if jax.process_index() == 0:
       print(f"{workdir} is finished; nothing to do.")
       print(_result_line(record.read_result()))
     return
-  result = launch.train(
-    settings,
-    record,
-    values["data_dir"],
-    config_hash=config_hash,
-    config_hash_without_seed=gin_config.config_hash(
-      operative,
-      without=[
-        f"{root.__name__}.{field}"
-        for root in roots.ROOTS
-        for field in ("seed", "name")
-      ],
-    ),
-    cache_dir=values["cache_dir"],
-  )
+  result = run.train(record, values["data_dir"], values["cache_dir"])
   if jax.process_index() == 0:
     report.print_report([workdir])
     print(f"record {workdir}")
@@ -288,6 +273,7 @@ COMMANDS = {
   "compare": compare_command.compare,
   "diff": diff_command.diff,
   "front": front_command.front,
+  "sweep": sweep_command.sweep,
   "data": describe_data,
   "index": index_commands.index,
   "query": index_commands.query,

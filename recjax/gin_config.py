@@ -113,12 +113,7 @@ def parse(
     ConfigError: an unknown file, module, class, parameter or macro, a list, a
       syntax error, or an include that undoes an override.
   """
-  folders = (*search_paths, *names.gin_roots())
-  config = bindings_lib.Bindings(_read_statements, folders)
-  for name in gin_files:
-    config.add_file(names.find_gin_file(str(name), (pathlib.Path(), *folders)))
-  for binding in bindings:
-    config.add_flag(binding)
+  config = _collect(gin_files, bindings, search_paths)
   config.check()
   gin.clear_config()
   _PLACES.clear()
@@ -129,6 +124,52 @@ def parse(
     raise errors.ConfigError(f"gin refuses the config: {error}") from error
   _PLACES.update(config.places)
   return gin.config_str()
+
+
+def _collect(
+  gin_files: Sequence[files.PathLike],
+  bindings: Sequence[str],
+  search_paths: Sequence[files.PathLike] = (),
+) -> bindings_lib.Bindings:
+  folders = (*search_paths, *names.gin_roots())
+  config = bindings_lib.Bindings(_read_statements, folders)
+  for name in gin_files:
+    config.add_file(names.find_gin_file(str(name), (pathlib.Path(), *folders)))
+  for binding in bindings:
+    config.add_flag(binding)
+  return config
+
+
+def names_set_by(
+  gin_files: Sequence[files.PathLike],
+  bindings: Sequence[str],
+  *,
+  beside: tuple[Sequence[files.PathLike], Sequence[str]],
+) -> set[str]:
+  """The settings that some files and flags set, by full dotted names.
+
+  Args:
+    gin_files: read after those of `beside`.
+    bindings: flags after those of `beside`.
+    beside: files and flags of the config that they change.
+
+  Raises:
+    ConfigError: one of them names what does not exist.
+  """
+  before = _collect(*beside).places
+  after = _collect((*beside[0], *gin_files), (*beside[1], *bindings)).places
+  named = {
+    values.write_key(key)
+    for key, place in after.items()
+    if before.get(key) != place
+  }
+  # A flag that sets again what a flag has set stands at the same place.
+  return named | {
+    values.write_key(key)
+    for key in after
+    for text in bindings
+    if after[key] == f"--gin.{text.partition('=')[0].strip()}"
+  }
 
 
 def named_root(roots: Sequence[type]) -> type:

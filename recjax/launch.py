@@ -126,6 +126,7 @@ def train(
   config_hash: str = "",
   config_hash_without_seed: str = "",
   cache_dir: files.PathLike | None = None,
+  command: str | None = None,
 ) -> dict[str, Any]:
   """Trains, evaluates and records; goes on where an earlier call stopped.
 
@@ -137,6 +138,7 @@ def train(
       made of them, and a workdir of other settings is refused.
     config_hash_without_seed: names what seeds of one experiment share.
     cache_dir: where prepared data lie.
+    command: the command line that is recorded; this process's by default.
 
   Returns:
     What result.json holds.
@@ -152,6 +154,7 @@ def train(
   env = environment.collect(
     data_fingerprint=bench.data_fingerprint,
     protocol_hash=bench.protocol.hash(),
+    command=command,
   )
   if writes:
     record.write_env(env)

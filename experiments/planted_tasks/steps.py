@@ -87,9 +87,7 @@ def losses(
   return jax.lax.scan(round_of_steps, start, jnp.arange(num_evals))[1]
 
 
-def run_all(
-  jobs: list[Job], path: pathlib.Path, num_steps: int
-) -> np.ndarray:
+def run_all(jobs: list[Job], path: pathlib.Path, num_steps: int) -> np.ndarray:
   """The mean loss of both tasks of each job, [job, evaluation]."""
   found = dict(np.load(path)) if path.exists() else {}
   missing = [job for job in jobs if repr(job) not in found]
@@ -112,7 +110,9 @@ def tuned_rates(found: np.ndarray, jobs: list[Job]) -> dict[str, float]:
   ends = found[:, -1]
 
   def mean(head: str, rate: float) -> float:
-    return float(np.mean([e for j, e in zip(jobs, ends) if j[:2] == (head, rate)]))
+    return float(
+      np.mean([e for j, e in zip(jobs, ends) if j[:2] == (head, rate)])
+    )
 
   return {
     head: min(RATES, key=lambda rate, head=head: mean(head, rate))
@@ -201,7 +201,9 @@ def main() -> None:
   for other in ("shared bottom", "OMoE"):
     mean, p = slopes(of_head[other] - of_head["MMoE"])
     for e in range(curves.shape[-1]):
-      print(f"{other} - MMoE, step {(e + 1) * EVERY}: slope {mean[e]:+.4f}, p {p[e]:.2g}")
+      print(
+        f"{other} - MMoE, step {(e + 1) * EVERY}: slope {mean[e]:+.4f}, p {p[e]:.2g}"
+      )
 
 
 if __name__ == "__main__":

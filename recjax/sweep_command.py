@@ -1,0 +1,136 @@
+"""`recjax sweep`: many runs by one file, and what they say together."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import rich.console
+from absl import flags
+
+from recjax.command_flags import data_flags, parse, required, workdir_flag
+from recjax.data.prepare import default_cache_dir
+from recjax.errors import ConfigError, check_choice
+from recjax.sweeps import carry_out
+from recjax.sweeps.carry_out import Places
+from recjax.sweeps.folder import SweepFolder
+from recjax.sweeps.launchers.launcher import Launcher
+from recjax.sweeps.launchers.local import LocalLauncher
+from recjax.sweeps.launchers.ray import RayLauncher
+from recjax.sweeps.launchers.slurm import SlurmLauncher
+from recjax.sweeps.spec import Sweep, load_sweep
+from recjax.sweeps.trials import Trial
+
+_LAUNCHERS = ("local", "ray", "slurm")
+
+
+def _flags(values: flags.FlagValues) -> None:
+  flags.DEFINE_integer("num_workers", 1, "Trials at once.", flag_values=values)
+  flags.DEFINE_enum(
+    "launcher", "local", _LAUNCHERS, "Where trials run.", flag_values=values
+  )
+  flags.DEFINE_multi_string(
+    "launcher_option",
+    [],
+    "NAME=VALUE of the launcher; may be repeated. Of ray: address,"
+    " cores_per_trial, gpus_per_trial; of slurm: cluster, or a parameter of"
+    " submitit such as slurm_partition, timeout_min, cpus_per_task.",
+    flag_values=values,
+  )
+  flags.DEFINE_boolean(
+    "retry_failed", False, "Tries trials again that failed twice.",
+    flag_values=values,
+  )  # fmt: skip
+  flags.DEFINE_boolean(
+    "dry_run", False, "Lists the trials and starts none.", flag_values=values
+  )
+  flags.DEFINE_boolean(
+    "share_compilations", True, "Trials of one shape share compiled programs.",
+    flag_values=values,
+  )  # fmt: skip
+
+
+def sweep(arguments: Sequence[str]) -> None:
+  """Carries out a sweep, or goes on with it, and reports on it."""
+  values, names, bindings = parse(
+    "sweep", arguments, workdir_flag, data_flags, _flags
+  )
+  if len(names) != 1:
+    raise ConfigError(
+      f"recjax sweep needs one sweep file; got {len(names)}. See"
+      " docs/sweeps.md."
+    )
+  for text in bindings:
+    raise ConfigError(
+      f"recjax sweep: put {text} into the bindings of {names[0]}, so that the"
+      " file says all."
+    )
+  found = load_sweep(names[0])
+  made = carry_out.make(found)
+  if values["dry_run"]:
+    _list(found, made.trials)
+    return
+  folder = SweepFolder(required(values, "workdir", "sweep"))
+  options = _options(values["launcher_option"])
+  with folder.locked():
+    folder.take_up(found)
+    if values["retry_failed"]:
+      carry_out.retry_failed(folder)
+    launcher = _launcher(values, options, folder)
+    try:
+      carry_out.carry_out(found, made, folder, launcher, _places(values))
+    finally:
+      launcher.close()
+  for note in made.notes:
+    print(f"NOTE {note}")
+
+
+def _places(values: dict[str, Any]) -> Places:
+  shared = ""
+  if values["share_compilations"]:
+    root = pathlib.Path(values["cache_dir"] or default_cache_dir())
+    shared = str((root / "xla").absolute())
+  data_dir = str(pathlib.Path(values["data_dir"]).absolute())
+  return Places(data_dir, values["cache_dir"], shared)
+
+
+def _options(texts: Sequence[str]) -> dict[str, Any]:
+  options: dict[str, Any] = {}
+  for text in texts:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+      raise ConfigError(f"--launcher_option must be NAME=VALUE; got {text!r}.")
+    options[name] = int(value) if value.isdecimal() else value
+  return options
+
+
+def _launcher(
+  values: dict[str, Any], options: dict[str, Any], folder: SweepFolder
+) -> Launcher:
+  num = values["num_workers"]
+  if values["launcher"] == "slurm":
+    cluster = options.pop("cluster", "slurm")
+    return SlurmLauncher(
+      folder.path.absolute() / "slurm", num, cluster=cluster, parameters=options
+    )
+  known = {
+    "local": (),
+    "ray": ("address", "cores_per_trial", "gpus_per_trial"),
+  }[values["launcher"]]
+  for name in options:
+    if not known:
+      raise ConfigError(
+        f"--launcher_option={name}: the launcher 'local' has no options."
+      )
+    check_choice("--launcher_option of 'ray'", name, known)
+  kind = LocalLauncher if values["launcher"] == "local" else RayLauncher
+  return kind(num, **options)
+
+
+def _list(found: Sweep, trials: Sequence[Trial]) -> None:
+  console = rich.console.Console()
+  console.print(f"{found.title}: {len(trials)} trials", markup=False)
+  for trial in trials:
+    text = f"{trial.key}  {trial.combination}, seed {trial.seed}"
+    console.print(text, markup=False, soft_wrap=True, highlight=False)
+  if found.shape == "bayesian":
+    print(f"... and those that follow from them, {found.num_trials} in all.")

@@ -1,0 +1,1 @@
+"""Sweeps: many runs of one question, carried out and compared."""

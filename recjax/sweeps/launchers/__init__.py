@@ -1,0 +1,1 @@
+"""Where the trials of a sweep run: processes here, Ray, or SLURM."""

@@ -1,0 +1,101 @@
+"""Jobs as tasks of Ray, on this machine or on a cluster.
+
+All machines must see the workdir of the sweep, the data and the code under the
+same paths.
+"""
+
+import dataclasses
+import importlib
+import os
+from typing import Any
+
+from recjax import errors
+from recjax.sweeps.jobs import Job, Outcome
+
+
+class RayLauncher:
+  """One task of Ray a job.
+
+  Attributes:
+    num_slots: tasks at once.
+  """
+
+  def __init__(
+    self,
+    num_slots: int = 1,
+    *,
+    address: str = "",
+    cores_per_trial: int = 1,
+    gpus_per_trial: int = 0,
+  ):
+    """Joins a cluster, or starts one on this machine.
+
+    Args:
+      num_slots: tasks at once.
+      address: of a cluster; "" is this machine alone.
+      cores_per_trial: that Ray reserves for a task.
+      gpus_per_trial: likewise.
+
+    Raises:
+      ConfigError: Ray is not installed, or the cluster is not there.
+    """
+    try:
+      self._ray = ray = importlib.import_module("ray")
+    except ImportError as error:
+      raise errors.ConfigError(
+        "the launcher 'ray' needs Ray: pip install 'recjax[ray]'."
+      ) from error
+    errors.check_range("the number of trials at once", num_slots, 1)
+    self.num_slots = num_slots
+    path = os.environ.get("PYTHONPATH", "")
+    options: dict[str, Any] = {
+      "include_dashboard": False,
+      "log_to_driver": False,
+      "runtime_env": {"env_vars": {"PYTHONPATH": path}},
+    }
+    if address:
+      options["address"] = address
+    else:
+      options["num_cpus"] = num_slots * cores_per_trial
+    try:
+      ray.init(**options)
+    except ConnectionError as error:
+      raise errors.ConfigError(f"no Ray at {address!r}: {error}") from error
+    # A task is tried once by Ray: the sweep counts its crashes.
+    self._run = ray.remote(
+      num_cpus=cores_per_trial, num_gpus=gpus_per_trial, max_retries=0
+    )(_run_logged)
+    self._keys: dict[Any, str] = {}
+
+  def start(self, job: Job) -> None:
+    """Hands the job to Ray."""
+    reference = self._run.remote(dataclasses.asdict(job))
+    self._keys[reference] = job.key
+
+  def wait(self, timeout_secs: float) -> list[Outcome]:
+    """The outcomes of tasks that ended."""
+    if not self._keys:
+      return []
+    done, _ = self._ray.wait(list(self._keys), timeout=timeout_secs)
+    outcomes = []
+    for reference in done:
+      key = self._keys.pop(reference)
+      try:
+        outcomes.append(Outcome(**self._ray.get(reference)))
+      except self._ray.exceptions.RayError as error:
+        text = str(error).splitlines() or [type(error).__name__]
+        outcomes.append(Outcome(key, f"Ray: {text[0]}"))
+    return outcomes
+
+  def close(self) -> None:
+    """Cancels what is under way and leaves the cluster."""
+    for reference in self._keys:
+      self._ray.cancel(reference, force=True)
+    self._ray.shutdown()
+
+
+def _run_logged(values: dict[str, Any]) -> dict[str, Any]:
+  """A job in a process of the cluster, printing into its log."""
+  from recjax.sweeps import jobs  # Of that process.
+
+  return dataclasses.asdict(jobs.run_logged(jobs.job_of(values)))

@@ -1,0 +1,156 @@
+"""Carries out the trials of a sweep: starts, watches, stops, retries."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from recjax.sweeps import folder as folders
+from recjax.sweeps.folder import SweepFolder
+from recjax.sweeps.jobs import Job, Outcome
+from recjax.sweeps.launchers.launcher import Launcher
+from recjax.sweeps.stopping import Curve, StopRule
+from recjax.sweeps.trials import Trial
+from recjax.train.loop import LESS_IS_BETTER
+
+MAX_ATTEMPTS = 2
+_POLL_SECS = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Watch:
+  """What is looked at while trials run.
+
+  Attributes:
+    metric: the validation metric that selects weights.
+    rule: when a trial is stopped early; None is never.
+    show: is told the states of all trials, now and then.
+  """
+
+  metric: str
+  rule: StopRule | None = None
+  show: Callable[[dict[str, str]], None] = lambda states: None
+
+  @property
+  def less_is_better(self) -> bool:
+    """Of the metric."""
+    return self.metric.partition("/")[0] in LESS_IS_BETTER
+
+
+def curve_of(folder: SweepFolder, key: str, metric: str) -> Curve:
+  """The validation curve of a trial, as far as it came."""
+  name = f"validation/{metric}"
+  return [
+    (line["step"], float(line[name]))
+    for line in folder.record(key).read_metrics()
+    if line.get(name) is not None
+  ]
+
+
+class Scheduler:
+  """Runs trials until all have ended, or failed twice."""
+
+  RUNNING = "running"
+
+  def __init__(
+    self,
+    folder: SweepFolder,
+    launcher: Launcher,
+    watch: Watch,
+    make_job: Callable[[Trial], Job],
+  ):
+    """Starts nothing yet.
+
+    Args:
+      folder: of the sweep.
+      launcher: where trials run.
+      watch: what is looked at meanwhile.
+      make_job: what a process needs to carry out a trial.
+    """
+    self._folder = folder
+    self._launcher = launcher
+    self._watch = watch
+    self._make_job = make_job
+    self._running: dict[str, Trial] = {}
+    self._known: dict[str, str] = {}
+    self._curves: dict[str, Curve] = {}
+
+  def states(self, trials: Sequence[Trial]) -> dict[str, str]:
+    """The state of each trial by its key."""
+    for trial in trials:
+      key = trial.key
+      if self._known.get(key, folders.OPEN) == folders.OPEN:
+        self._known[key] = self._folder.state(key, max_attempts=MAX_ATTEMPTS)
+    running = dict.fromkeys(self._running, self.RUNNING)
+    return {t.key: self._known[t.key] for t in trials} | running
+
+  def run(
+    self,
+    trials: Sequence[Trial],
+    more: Callable[[], Sequence[Trial]] = lambda: (),
+  ) -> None:
+    """Carries out all that are open; those that ended are left alone.
+
+    Args:
+      trials: in the order in which they shall start.
+      more: asked for further ones while there is room; gives none at the end.
+    """
+    known = list(trials)
+    states = self.states(known)
+    waiting = [t for t in known if states[t.key] == folders.OPEN]
+    while True:
+      if len(waiting) + len(self._running) < self._launcher.num_slots:
+        new = more()
+        known += new
+        waiting += new
+      if not waiting and not self._running:
+        return
+      while waiting and len(self._running) < self._launcher.num_slots:
+        self._start(waiting.pop(0))
+      for outcome in self._launcher.wait(_POLL_SECS):
+        trial = self._running.pop(outcome.key)
+        if self._end(outcome) == folders.OPEN:
+          waiting.insert(0, trial)
+      if self._watch.rule is not None:
+        self._stop_hopeless(known)
+      self._watch.show(self.states(known))
+
+  def _start(self, trial: Trial) -> None:
+    attempt = len(self._folder.crashes(trial.key)) + 1
+    self._folder.add_event("started", trial.key, attempt=attempt)
+    self._running[trial.key] = trial
+    self._launcher.start(self._make_job(trial))
+
+  def _end(self, outcome: Outcome) -> str:
+    """The state of a trial whose job has ended."""
+    key = outcome.key
+    if outcome.error:
+      self._folder.add_crash(key, outcome.error)
+    state = self._folder.state(key, max_attempts=MAX_ATTEMPTS)
+    if state == folders.OPEN and not outcome.error:
+      error = "its job ended without a result and without an error."
+      self._folder.add_crash(key, error)
+      state = self._folder.state(key, max_attempts=MAX_ATTEMPTS)
+    self._known[key] = state
+    event = "crashed" if state in (folders.OPEN, folders.FAILED) else state
+    self._folder.add_event(event, key)
+    return state
+
+  def _stop_hopeless(self, trials: Sequence[Trial]) -> None:
+    rule = self._watch.rule
+    assert rule is not None
+    for trial in trials:
+      if trial.key in self._running or trial.key not in self._curves:
+        self._curves[trial.key] = curve_of(
+          self._folder, trial.key, self._watch.metric
+        )
+    for key in self._running:
+      if self._known.get(key) == folders.STOPPED:
+        continue
+      less = self._watch.less_is_better
+      if rule.is_hopeless(key, self._curves, less_is_better=less):
+        step, value = self._curves[key][-1]
+        reason = (
+          f"{rule.to_dict()['rule']} rule at step {step:,}, with"
+          f" {self._watch.metric} {value:.4f}"
+        )
+        self._folder.stop(key, reason)
+        self._known[key] = folders.STOPPED
