@@ -15,13 +15,16 @@ say: keys and values are *not* normalized, and both residual connections add
 the *normalized* input. norm="pre" is the usual pre-norm transformer instead,
 x = x + Attention(LN(x), LN(x), LN(x)) and x = x + FFN(LN(x)).
 
+For ablations, norm="none" leaves out the normalizations, `residual` the
+connections around attention and feed-forward, `position_embedding` P.
+
 Deviations from the paper: none with the defaults. `output_projection` adds
 the linear map behind the attention that PyTorch's MultiheadAttention has and
 the official code has not; Klenitskiy and Vasilev (RecSys 2023) use it, with
 kernels drawn from N(0, 0.02^2).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
@@ -43,7 +46,9 @@ class SASRec(nn.Module):
     num_heads: attention heads; must divide `dim`.
     max_len: longest sequence; the position table has so many rows.
     dropout_rate: of embeddings, attention weights and feed-forward.
-    norm: "paper" or "pre", see the module's docstring.
+    norm: "paper", "pre" or "none", see the module's docstring.
+    residual: whether attention and feed-forward are added to their input.
+    position_embedding: whether places are told by a table of positions.
     output_projection: a linear map behind the attention.
     initializer: "glorot_uniform" (official code) or "normal".
     init_stddev: standard deviation of "normal".
@@ -57,6 +62,8 @@ class SASRec(nn.Module):
   max_len: int = 200
   dropout_rate: float = 0.2
   norm: str = "paper"
+  residual: bool = True
+  position_embedding: bool = True
   output_projection: bool = False
   initializer: str = "glorot_uniform"
   init_stddev: float = 0.02
@@ -68,7 +75,7 @@ class SASRec(nn.Module):
     for name in ("dim", "num_blocks", "num_heads", "max_len", "query_block"):
       check_range(f"SASRec.{name}", getattr(self, name), 1, integer=True)
     check_range("SASRec.dropout_rate", self.dropout_rate, 0.0, 0.99)
-    check_choice("SASRec.norm", self.norm, ("paper", "pre"))
+    check_choice("SASRec.norm", self.norm, ("paper", "pre", "none"))
     check_choice(
       "SASRec.initializer", self.initializer, ("glorot_uniform", "normal")
     )
@@ -105,11 +112,12 @@ class SASRec(nn.Module):
     """
     dtype = jnp.dtype(self.compute_dtype)
     drop = lambda x: Dropout(self.dropout_rate)(x, deterministic=deterministic)
-    positions = self.param(
-      "position_embedding", self._kernel_init(), (self.max_len, self.dim)
-    )
     x = embeddings[ITEM] * self.dim**0.5
-    x = x + jnp.take(positions, position, axis=0, mode="clip")
+    if self.position_embedding:
+      positions = self.param(
+        "position_embedding", self._kernel_init(), (self.max_len, self.dim)
+      )
+      x = x + jnp.take(positions, position, axis=0, mode="clip")
     valid = (segment_id > 0)[..., None]
     x = jnp.where(valid, drop(x).astype(dtype), 0)
     for block in range(self.num_blocks):
@@ -140,7 +148,7 @@ class SASRec(nn.Module):
     ).reshape(x.shape)
     if self.output_projection:
       out = dense("output", out)
-    return out + (normed if self.norm == "paper" else x)
+    return self._connected(out, x, normed)
 
   def _feed_forward(
     self, x: Float[Array, "batch len dim"], block: int, drop
@@ -148,6 +156,17 @@ class SASRec(nn.Module):
     normed = self._norm(f"feed_forward_norm_{block}")(x)
     hidden = drop(jax.nn.relu(self._dense(f"inner_{block}")(normed)))
     out = drop(self._dense(f"outer_{block}")(hidden))
+    return self._connected(out, x, normed)
+
+  def _connected(
+    self,
+    out: Float[Array, "batch len dim"],
+    x: Float[Array, "batch len dim"],
+    normed: Float[Array, "batch len dim"],
+  ) -> Float[Array, "batch len dim"]:
+    """The output of a layer with the residual connection around it."""
+    if not self.residual:
+      return out
     return out + (normed if self.norm == "paper" else x)
 
   def _kernel_init(self):
@@ -163,7 +182,9 @@ class SASRec(nn.Module):
       name=name,
     )
 
-  def _norm(self, name: str) -> nn.LayerNorm:
+  def _norm(self, name: str) -> Callable[[Array], Array]:
+    if self.norm == "none":
+      return lambda x: x
     # The two-pass variance: E[x^2] - E[x]^2 loses what 1e-8 protects.
     return nn.LayerNorm(
       epsilon=1e-8,

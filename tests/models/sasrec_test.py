@@ -250,3 +250,57 @@ def test_dropout_acts_in_training_alone():
 def test_bad_settings_name_the_rule(field, value, message):
   with pytest.raises(ConfigError, match=message):
     make(**{field: value})
+
+
+# --- What ablations leave out ------------------------------------------------
+
+
+def numpy_norm(x, weights):
+  centred = x - x.mean(-1, keepdims=True)
+  scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-8)
+  return scaled * weights["scale"] + weights["bias"]
+
+
+def numpy_states(model, params, items):
+  """The formulae at the top of the module, for one sequence."""
+  dense = lambda name, y: y @ params[name]["kernel"] + params[name]["bias"]
+  norm = lambda name, y: (
+    y if model.norm == "none" else numpy_norm(y, params[name])
+  )
+  x = REFERENCE["weights/item"][items] * np.sqrt(model.dim)
+  if model.position_embedding:
+    x = x + np.asarray(params["position_embedding"])[: len(items)]
+  future = np.triu(np.full((len(items), len(items)), -np.inf), 1)
+  for b in range(model.num_blocks):
+    q = norm(f"attention_norm_{b}", x)
+    source = x if model.norm == "paper" else q
+    logits = dense(f"query_{b}", q) @ dense(f"key_{b}", source).T
+    logits = logits / np.sqrt(model.dim) + future
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    added = (q if model.norm == "paper" else x) if model.residual else 0
+    x = weights @ dense(f"value_{b}", source) + added
+    f = norm(f"feed_forward_norm_{b}", x)
+    inner = np.maximum(dense(f"inner_{b}", f), 0)
+    added = (f if model.norm == "paper" else x) if model.residual else 0
+    x = dense(f"outer_{b}", inner) + added
+  return norm("last_norm", x)
+
+
+@pytest.mark.parametrize("norm", ["paper", "pre", "none"])
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("position_embedding", [True, False])
+def test_what_is_left_out_is_left_out(norm, residual, position_embedding):
+  model = make(
+    norm=norm, residual=residual, position_embedding=position_embedding
+  )
+  items = SEQUENCES[0]
+  batch = [jnp.asarray(x, jnp.int32)[None] for x in (
+    items, np.arange(len(items)), np.ones(len(items)))]  # fmt: skip
+  rows = jnp.asarray(REFERENCE["weights/item"])[batch[0]]
+  params = model.init(jax.random.key(3), {ITEM: rows}, *batch[1:])["params"]
+  assert ("position_embedding" in params) == position_embedding
+  assert ("last_norm" in params) == (norm != "none")
+  found = encode(model, params, *batch)[0]
+  expected = numpy_states(model, jax.tree.map(np.asarray, params), items)
+  np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-5)
