@@ -44,6 +44,7 @@ from recjax.data.describe_examples import describe_examples
 from recjax.data.prepare import prepare, prepare_examples
 from recjax.runs import report, results_tables
 from recjax.runs.record import RunRecord
+from recjax.sweeps import folder, sweep_report
 from recjax.train import ahead, topologies
 
 
@@ -122,6 +123,7 @@ def make_report(arguments: Sequence[str]) -> None:
   def define(values: flags.FlagValues) -> None:
     for name, default, help_text in (
       ("out", "report", "The folder of report.md and report.html."),
+      ("metric", "", "Of a sweep: the test metric that is reported."),
       ("published", None, "published.toml: numbers to stand beside."),
       ("results", None, "results.json to update from the records."),
       ("readme", None, "README.md whose table of all results is renewed."),
@@ -132,6 +134,9 @@ def make_report(arguments: Sequence[str]) -> None:
   values, workdirs, _ = parse("report", arguments, define)
   if not workdirs:
     raise errors.ConfigError("recjax report needs one or more workdirs.")
+  if folder.is_sweep(workdirs[0]):
+    _report_sweep(workdirs, values)
+    return
   report.print_report(workdirs)
   paths = report.make_report(workdirs, values["out"])
   print(f"{paths.markdown}\n{paths.html}")
@@ -153,6 +158,19 @@ def make_report(arguments: Sequence[str]) -> None:
       results_tables.update_readme(readme, rows)
     if values["results_page"]:
       results_tables.update_results_page(experiments, values["results_page"])
+
+
+def _report_sweep(workdirs: Sequence[str], values: dict[str, Any]) -> None:
+  if len(workdirs) > 1 or values["published"]:
+    raise errors.ConfigError(
+      f"{workdirs[0]} is a sweep, which has a report of its own: name it alone,"
+      f" or the runs in it as {workdirs[0]}/trials."
+    )
+  sweep_report.print_report(workdirs[0], metric=values["metric"])
+  for path in sweep_report.write_report(
+    workdirs[0], values["out"], metric=values["metric"]
+  ):
+    print(path)
 
 
 def describe_data(arguments: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from absl import flags
 from recjax.command_flags import data_flags, parse, required, workdir_flag
 from recjax.data.prepare import default_cache_dir
 from recjax.errors import ConfigError, check_choice
-from recjax.sweeps import carry_out
+from recjax.sweeps import carry_out, sweep_report
 from recjax.sweeps.carry_out import Places
 from recjax.sweeps.folder import SweepFolder
 from recjax.sweeps.launchers.launcher import Launcher
@@ -80,6 +80,7 @@ def sweep(arguments: Sequence[str]) -> None:
       carry_out.carry_out(found, made, folder, launcher, _places(values))
     finally:
       launcher.close()
+  sweep_report.print_report(folder.path)
   for note in made.notes:
     print(f"NOTE {note}")
 

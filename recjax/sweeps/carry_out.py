@@ -102,7 +102,7 @@ def carry_out(
   """
   known = {trial.key: trial for trial in folder.read_trials()}
   known = {trial.key: trial for trial in made.trials} | known
-  folder.write_trials(list(known.values()))
+  folder.write_trials(list(known.values()), made.metric)
   with _table(sweep, folder, made.metric) as table:
     table.add(list(known.values()))
     watch = Watch(made.metric, sweep.stop, table.show)
@@ -115,7 +115,7 @@ def carry_out(
         return []
       found = _next(sweep, folder, list(known.values()), watch)
       known.update({trial.key: trial for trial in found})
-      folder.write_trials(list(known.values()))
+      folder.write_trials(list(known.values()), made.metric)
       table.add(found)
       return found
 

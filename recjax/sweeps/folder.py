@@ -109,12 +109,28 @@ class SweepFolder:
 
   # -- Its trials -------------------------------------------------------------
 
-  def write_trials(self, trials: Sequence[Trial]) -> None:
-    """Writes trials.json."""
+  def write_trials(self, trials: Sequence[Trial], select: str) -> None:
+    """Writes trials.json.
+
+    Args:
+      trials: in the order in which they were made.
+      select: the validation metric that selects their weights.
+    """
     files.write_json_atomically(
       self.path / "trials.json",
-      {"trials": [plain(trial.to_dict()) for trial in trials]},
+      {
+        "select": select,
+        "trials": [plain(trial.to_dict()) for trial in trials],
+      },
     )
+
+  def read_select(self) -> str:
+    """The validation metric that selects the weights of all trials.
+
+    Raises:
+      RunError: trials.json is missing or corrupt.
+    """
+    return str(read_json(self.path / "trials.json")["select"])
 
   def read_trials(self) -> list[Trial]:
     """The trials, in the order in which they were made.

@@ -109,7 +109,7 @@ def _run(job: Job) -> None:
 
 def _share_compilations(folder: str) -> None:
   """Programs of one shape are compiled once for all trials and processes."""
-  if folder and jax.config.jax_compilation_cache_dir != folder:
+  if folder:
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -1,4 +1,4 @@
-"""The progress of a sweep: a table that is alive in a terminal, lines elsewhere."""
+"""The progress of a sweep: a live table in a terminal, lines elsewhere."""
 
 import collections
 import time

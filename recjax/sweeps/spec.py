@@ -252,7 +252,7 @@ def _levels(values: Any, place: str, shape: str) -> tuple[Level, ...]:
   )
   if shape != "remove_one" and len(levels) < 2:
     raise errors.ConfigError(
-      f"{place} has one level, {levels[0].name!r}, so it varies nothing."
+      f"{place} has one level, {next(iter(values))!r}, so it varies nothing."
     )
   if shape == "remove_one" and FULL in values:
     raise errors.ConfigError(

@@ -75,8 +75,9 @@ def make_trials(
         trials[trial.key] = trial
       elif same.seed != trial.seed:
         raise errors.ConfigError(
-          f"seeds {same.seed} and {seed} give one and the same config: does"
-          f" {sweep.seed} set the seed of the run? Set seed = NAME to what does."
+          f"seeds {same.seed} and {seed} give one and the same config:"
+          f" {sweep.seed} does not set the seed of the run. Name what does, as"
+          " seed = 'NAME'."
         )
       elif same.combination != trial.combination:
         notes.append(
