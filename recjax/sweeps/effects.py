@@ -12,6 +12,7 @@ All differences of a table are corrected together.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 
@@ -21,7 +22,11 @@ import scipy.stats
 from jaxtyping import Float
 
 from recjax.errors import DataError
-from recjax.evaluation.crossed_design import crossed_test, smallest_difference
+from recjax.evaluation.crossed_design import (
+  Components,
+  crossed_test,
+  smallest_difference,
+)
 from recjax.evaluation.significance import benjamini_hochberg, holm
 
 BOTH, SEEDS, USERS = "seeds and users", "seeds", "users"
@@ -40,10 +45,10 @@ class Effect:
     interval: of 95%, not corrected for the number of comparisons.
     p_value: two-sided.
     effect_size: the difference over the standard deviation of what is tested.
-    sees: the smallest difference that this many seeds and users find with a
-      power of 80%, at the level corrected by Bonferroni.
     num_seeds: seeds in common.
     num_users: users, or 1.
+    components: variances of the differences.
+    num_comparisons: of the table.
     p_holm: under which the family-wise error rate of the table holds.
     p_bh: under which its false discovery rate holds.
   """
@@ -53,20 +58,36 @@ class Effect:
   interval: tuple[float, float]
   p_value: float
   effect_size: float
-  sees: float
   num_seeds: int
   num_users: int
+  components: Components
+  num_comparisons: int = 1
   p_holm: float = math.nan
   p_bh: float = math.nan
 
+  @functools.cached_property
+  def sees(self) -> float:
+    """The smallest difference that such a design finds with a power of 80%.
 
-def effect(a: Values, b: Values, *, num_comparisons: int = 1) -> Effect | None:
+    At the level that Bonferroni's rule gives a comparison of the table.
+    """
+    alpha = ALPHA / max(self.num_comparisons, 1)
+    sizes = self.num_seeds, self.num_users
+    if self.over == BOTH:
+      return smallest_difference(
+        self.components, *sizes, alpha=alpha, power=POWER
+      )
+    num = sizes[0] if self.over == SEEDS else sizes[1]
+    error = math.sqrt(self.components.of_mean(*sizes))
+    return error * smallest_shift(num - 1, alpha, POWER)
+
+
+def effect(a: Values, b: Float[np.ndarray, "rival other"]) -> Effect | None:
   """The effect of one pair, not yet corrected; None where nothing can be told.
 
   Args:
     a: values of one side.
     b: values of the other, for the same seeds and users.
-    num_comparisons: of the table, for `sees`.
 
   Raises:
     DataError: the sides differ in shape, or a value is NaN.
@@ -79,52 +100,45 @@ def effect(a: Values, b: Values, *, num_comparisons: int = 1) -> Effect | None:
   gains = np.asarray(a, np.float64) - np.asarray(b, np.float64)
   if np.isnan(gains).any():
     raise DataError("a value is NaN: a model has diverged.")
-  alpha = ALPHA / max(num_comparisons, 1)
-  num_seeds, num_users = gains.shape
   if np.ptp(gains) == 0:
     return None
   if min(gains.shape) >= 3:
-    return _crossed(gains, alpha)
-  over = SEEDS if num_users == 1 else USERS
+    found = crossed_test(gains)
+    return Effect(
+      BOTH,
+      found.difference,
+      found.interval,
+      found.p_value,
+      found.effect_size,
+      *gains.shape,
+      found.components,
+    )
+  over = SEEDS if gains.shape[1] == 1 else USERS
   means = gains.mean(axis=1 if over == SEEDS else 0)
   if len(means) < 2 or np.ptp(means) == 0:
     return None
-  return dataclasses.replace(
-    _student(means, over, alpha), num_seeds=num_seeds, num_users=num_users
-  )
-
-
-def _crossed(gains: Values, alpha: float) -> Effect:
-  found = crossed_test(gains)
-  return Effect(
-    BOTH,
-    found.difference,
-    found.interval,
-    found.p_value,
-    found.effect_size,
-    smallest_difference(
-      found.components, *gains.shape, alpha=alpha, power=POWER
-    ),
-    *gains.shape,
-  )
+  return _student(means, over, gains.shape)
 
 
 def _student(
-  means: Float[np.ndarray, " sample"], over: str, alpha: float
+  means: Float[np.ndarray, " sample"], over: str, shape: tuple[int, ...]
 ) -> Effect:
   num, mean = len(means), float(means.mean())
-  spread = float(means.std(ddof=1))
-  error = spread / math.sqrt(num)
+  variance = float(means.var(ddof=1))
+  error = math.sqrt(variance / num)
   half = float(scipy.stats.t.ppf(1 - ALPHA / 2, num - 1)) * error
+  # Of users, means over seeds: their residual is part of them.
+  components = Components(
+    variance if over == SEEDS else 0.0, variance if over == USERS else 0.0, 0.0
+  )
   return Effect(
     over,
     mean,
     (mean - half, mean + half),
     float(2 * scipy.stats.t.sf(abs(mean) / error, num - 1)),
-    mean / spread,
-    error * smallest_shift(num - 1, alpha, POWER),
-    0,
-    0,
+    mean / math.sqrt(variance),
+    *shape,
+    components,
   )
 
 
@@ -151,11 +165,14 @@ def smallest_shift(freedom: int, alpha: float, power: float) -> float:
 def corrected(effects: Sequence[Effect | None]) -> list[Effect | None]:
   """The effects of a table; all of its p-values are one family."""
   p_values = np.array([math.nan if e is None else e.p_value for e in effects])
+  num = int(np.sum(~np.isnan(p_values)))
   return [
     None
-    if e is None
-    else dataclasses.replace(e, p_holm=float(h), p_bh=float(b))
-    for e, h, b in zip(effects, holm(p_values), benjamini_hochberg(p_values))
+    if each is None
+    else dataclasses.replace(
+      each, p_holm=float(h), p_bh=float(b), num_comparisons=num
+    )
+    for each, h, b in zip(effects, holm(p_values), benjamini_hochberg(p_values))
   ]
 
 
@@ -168,12 +185,9 @@ def effects_of(
     values: of each combination, for the same seeds and users.
     baseline: the one that the others are compared with; it has no effect.
   """
-  num = len(values) - 1
   return corrected(
     [
-      None
-      if place == baseline
-      else effect(each, values[baseline], num_comparisons=num)
+      None if place == baseline else effect(each, values[baseline])
       for place, each in enumerate(values)
     ]
   )

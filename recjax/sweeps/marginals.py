@@ -92,7 +92,6 @@ def marginals(results: SweepResults) -> list[Marginal]:
     results: balanced.
   """
   levels = _levels(results)
-  num = sum(len(names) - 1 for names in levels.values())
   found = []
   for factor, names in levels.items():
     base = _mean_where(results, {factor: names[0]})
@@ -100,7 +99,7 @@ def marginals(results: SweepResults) -> list[Marginal]:
       values = _mean_where(results, {factor: name})
       gain = None
       if name != names[0]:
-        gain = effect(values, base, num_comparisons=num)
+        gain = effect(values, base)
       found.append(Marginal(factor, name, float(values.mean()), gain))
   effects = corrected([each.effect for each in found])
   return [

@@ -82,8 +82,8 @@ class Factor:
   name: str
   levels: tuple[Level, ...] = ()
   binding: str = ""
-  low: float = 0.0
-  high: float = 0.0
+  low: float | int = 0
+  high: float | int = 0
   log: bool = False
   integer: bool = False
 

@@ -1,0 +1,157 @@
+"""Effects beside SciPy and statsmodels, and by simulation."""
+
+import numpy as np
+import pytest
+import scipy.stats
+from statsmodels.stats import multitest
+from statsmodels.stats.power import TTestPower
+
+from recjax.errors import DataError
+from recjax.evaluation.crossed_design import crossed_test, smallest_difference
+from recjax.sweeps.effects import (
+  BOTH,
+  SEEDS,
+  USERS,
+  corrected,
+  effect,
+  effects_of,
+  smallest_shift,
+)
+
+
+def planted(random, num, *, seeds=5, users=60, shift=0.0, seed_sd=0.5):
+  """Values of some combinations; all but the first lie higher by `shift`."""
+  common = random.normal(size=(1, 1, users))
+  values = common + 0.5 * random.normal(size=(num, seeds, users))
+  values += seed_sd * random.normal(size=(num, seeds, 1))
+  values[1:] += shift
+  return list(values)
+
+
+def test_over_seeds_it_is_student_s_paired_test():
+  random = np.random.default_rng(0)
+  a, b = random.normal(size=(2, 6, 1))
+  found = effect(a, b)
+  assert found is not None and found.over == SEEDS
+  known = scipy.stats.ttest_rel(a[:, 0], b[:, 0])
+  np.testing.assert_allclose(found.p_value, known.pvalue)
+  ends = known.confidence_interval(0.95)
+  np.testing.assert_allclose(found.interval, (ends.low, ends.high))
+  gains = (a - b)[:, 0]
+  np.testing.assert_allclose(
+    found.effect_size, gains.mean() / gains.std(ddof=1)
+  )
+  assert (found.num_seeds, found.num_users) == (6, 1)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_with_few_seeds_it_is_over_users(seeds):
+  random = np.random.default_rng(1)
+  a, b = random.normal(size=(2, seeds, 30))
+  found = effect(a, b)
+  assert found is not None and found.over == USERS
+  known = scipy.stats.ttest_rel(a.mean(axis=0), b.mean(axis=0))
+  np.testing.assert_allclose(found.p_value, known.pvalue)
+
+
+def test_with_seeds_and_users_it_is_the_crossed_test():
+  random = np.random.default_rng(2)
+  a, b = random.normal(size=(2, 4, 30))
+  found, known = effect(a, b), crossed_test(a - b)
+  assert found is not None and found.over == BOTH
+  assert (found.p_value, found.interval) == (known.p_value, known.interval)
+  assert (found.num_seeds, found.num_users) == (4, 30)
+
+
+def test_what_a_design_sees_is_what_statsmodels_says():
+  for freedom, alpha, power in (
+    (4, 0.05, 0.8),
+    (9, 0.01, 0.9),
+    (30, 0.05, 0.5),
+  ):
+    known = TTestPower().solve_power(
+      nobs=freedom + 1, alpha=alpha, power=power, alternative="two-sided"
+    )
+    found = smallest_shift(freedom, alpha, power) / np.sqrt(freedom + 1)
+    np.testing.assert_allclose(found, known, rtol=1e-5)
+
+
+def test_a_table_is_corrected_as_one_family():
+  random = np.random.default_rng(3)
+  found = effects_of(planted(random, 6, seeds=4, users=1, shift=0.4))
+  assert found[0] is None
+  p_values = [each.p_value for each in found[1:]]
+  _, expected, *_ = multitest.multipletests(p_values, method="holm")
+  np.testing.assert_allclose([each.p_holm for each in found[1:]], expected)
+  _, expected, *_ = multitest.multipletests(p_values, method="fdr_bh")
+  np.testing.assert_allclose([each.p_bh for each in found[1:]], expected)
+  assert corrected([None, None]) == [None, None]
+
+
+def test_the_baseline_may_stand_anywhere():
+  values = planted(np.random.default_rng(4), 3)
+  found = effects_of(values, baseline=2)
+  assert found[2] is None and found[0] is not None
+  np.testing.assert_allclose(
+    found[0].difference, (values[0] - values[2]).mean()
+  )
+
+
+def test_what_can_not_be_told_is_none():
+  same = np.ones((3, 5))
+  assert effect(same, same) is None  # Nothing varies.
+  assert effect(np.ones((1, 1)), np.zeros((1, 1))) is None
+  assert effect(np.ones((5, 1)), np.zeros((5, 1))) is None
+  # Users differ, but the mean over two seeds does not.
+  crossed = np.array([[1.0, 0.0], [0.0, 1.0]])
+  assert effect(crossed, np.zeros((2, 2))) is None
+
+
+def test_other_shapes_and_nans_are_told():
+  with pytest.raises(DataError, match="the same seeds and users"):
+    effect(np.ones((2, 3)), np.ones((2, 4)))
+  with pytest.raises(DataError, match="diverged"):
+    effect(np.array([[np.nan, 1.0]]), np.ones((1, 2)))
+
+
+@pytest.mark.parametrize("users", [1, 40])
+def test_false_alarms_of_whole_tables_keep_to_the_level(users):
+  # Four comparisons with one baseline; a false alarm is any below .05.
+  random = np.random.default_rng(5)
+  num_sweeps, alarms = 600, 0
+  for _ in range(num_sweeps):
+    found = effects_of(planted(random, 5, users=users))
+    alarms += any(each.p_holm < 0.05 for each in found[1:])
+  # .05 and three standard deviations of a binomial.
+  assert alarms / num_sweeps <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / num_sweeps)
+
+
+def test_what_a_crossed_design_sees_is_divided_among_its_comparisons():
+  found = effects_of(planted(np.random.default_rng(7), 4))
+  for each in found[1:]:
+    known = smallest_difference(each.components, 5, 60, alpha=0.05 / 3)
+    np.testing.assert_allclose(each.sees, known)
+
+
+def test_what_a_design_over_seeds_sees():
+  a, b = np.random.default_rng(8).normal(size=(2, 6, 1))
+  error = np.std(a - b, ddof=1) / np.sqrt(6)
+  found = effect(a, b)
+  assert found is not None
+  np.testing.assert_allclose(
+    found.sees, error * smallest_shift(5, 0.05, 0.8), rtol=1e-6
+  )
+
+
+@pytest.mark.parametrize("users", [1, 40])
+def test_the_difference_that_a_design_sees_is_found_as_often_as_it_says(users):
+  # Variances of a difference: seeds 2 x .25, users 0, residual 2 x .25.
+  random = np.random.default_rng(6)
+  variance = (0.5 + 0.5 / users) / 5
+  shift = smallest_shift(4, 0.05, 0.8) * np.sqrt(variance)
+  num_sweeps, found = 600, 0
+  for _ in range(num_sweeps):
+    (_, tested) = effects_of(planted(random, 2, users=users, shift=shift))
+    assert tested is not None
+    found += tested.p_value < 0.05
+  assert abs(found / num_sweeps - 0.8) < 3 * np.sqrt(0.16 / num_sweeps)
