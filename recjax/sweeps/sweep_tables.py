@@ -9,7 +9,14 @@ import scipy.stats
 
 from recjax.runs import labels
 from recjax.runs.tables import Cell
-from recjax.sweeps.effects import BOTH, SEEDS, USERS, Effect, effects_of
+from recjax.sweeps.effects import (
+  BOTH,
+  SEEDS,
+  USERS,
+  Effect,
+  corrected,
+  effect,
+)
 from recjax.sweeps.marginals import Interaction, Marginal
 from recjax.sweeps.results import Combined, SweepResults
 from recjax.sweeps.spec import SEARCHES
@@ -85,7 +92,8 @@ def _mean_cell(row: Combined, metric: str, *, is_best: bool = False) -> Cell:
   note = _span(interval_of_seeds(values))
   if len(values) == 1:
     run = next(iter(row.runs.values()))
-    note = _span(run.result["intervals"].get(metric))
+    ends = run.result["intervals"].get(metric)
+    note = _span(None if ends is None else (ends[0], ends[1]))
   return _number(labels.number(float(values.mean())), note, is_best=is_best)
 
 
@@ -118,11 +126,7 @@ def effect_cells(effect: Effect | None, *, is_reference: bool) -> list[Cell]:
 
 def factor_table(results: SweepResults) -> Table:
   """A row for each combination, against the first."""
-  seeds = results.common_seeds
-  effects: list[Effect | None] = [None] * len(results.rows)
-  if seeds:
-    values = [results.values(row, seeds) for row in results.rows]
-    effects = effects_of(values)
+  effects = corrected([_effect(results, row) for row in results.rows])
   means = [row.numbers(results.metric).mean() for row in results.rows]
   choose = np.nanargmin if less_is_better(results.metric) else np.nanargmax
   best = int(choose(means))
@@ -142,6 +146,15 @@ def factor_table(results: SweepResults) -> Table:
   return Table("Combinations", header, tuple(rows), _note(results, effects))
 
 
+def _effect(results: SweepResults, row: Combined) -> Effect | None:
+  """Against the first row, by the seeds that both have."""
+  first = results.rows[0]
+  seeds = tuple(seed for seed in row.seeds if seed in first.seeds)
+  if row is first or not seeds:
+    return None
+  return effect(results.values(row, seeds), results.values(first, seeds))
+
+
 def _note(results: SweepResults, effects: Sequence[Effect | None]) -> str:
   known = [each for each in effects if each is not None]
   text = (
@@ -152,15 +165,17 @@ def _note(results: SweepResults, effects: Sequence[Effect | None]) -> str:
   )
   if not known:
     return (
-      f"{text} Nothing was tested: the combinations have no seed in common, or"
-      " one seed and no values of users."
+      f"{text} Nothing was tested: no combination has a seed in common with the"
+      " first, or all have one seed and no values of users."
     )
-  first = known[0]
-  over = _ASKED[first.over]
-  users = f" and {first.num_users:,} users" if first.over != SEEDS else ""
-  seeds = f"{first.num_seeds} seed{'' if first.num_seeds == 1 else 's'}"
+  most = max(known, key=lambda each: each.num_seeds)
+  asked = " ".join(
+    _ASKED[over] for over in _ASKED if over in {e.over for e in known}
+  )
+  users = f" and {most.num_users:,} users" if most.over != SEEDS else ""
+  seeds = f"{most.num_seeds} seed{'' if most.num_seeds == 1 else 's'}"
   return (
-    f"{text} {over} Here {seeds}{users}. 'Design sees' is the smallest"
+    f"{text} {asked} Here {seeds}{users}. 'Design sees' is the smallest"
     " difference that this design finds with a power of 80%, at a level"
     " corrected by Bonferroni's rule."
   )

@@ -1,0 +1,108 @@
+"""What a sweep's workdir remembers, and what it refuses."""
+
+import json
+
+import pytest
+
+from recjax.errors import RunError
+from recjax.sweeps import folder as folders
+from recjax.sweeps.folder import SweepFolder, is_sweep
+from tests.sweeps.made_up import finish, sweep_of, trials_of, value_of
+
+
+def test_the_same_sweep_is_taken_up_again(tmp_path):
+  folder = SweepFolder(tmp_path / "a")
+  assert not is_sweep(folder.path)
+  folder.take_up(sweep_of())
+  assert is_sweep(folder.path)
+  folder.take_up(sweep_of())
+  assert folder.read_sweep()["seeds"] == [0, 1, 2]
+
+
+def test_more_seeds_another_title_and_more_trials_are_the_same_sweep(tmp_path):
+  folder = SweepFolder(tmp_path)
+  folder.take_up(sweep_of(num_seeds=2))
+  folder.take_up(sweep_of(num_seeds=4, title="better", metric="mrr"))
+  assert folder.read_sweep()["seeds"] == [0, 1, 2, 3]
+  assert folder.read_sweep()["title"] == "better"
+  with pytest.raises(RunError, match=r"seeds: \[0, 1, 2, 3\] there, \[0, 1\]"):
+    folder.take_up(sweep_of(num_seeds=2))
+  search = SweepFolder(tmp_path / "search")
+  search.take_up(sweep_of("random", num_trials=3))
+  search.take_up(sweep_of("random", num_trials=5))
+  with pytest.raises(RunError, match="num_trials: 5 there, 3 now"):
+    search.take_up(sweep_of("random", num_trials=3))
+
+
+def test_another_sweep_is_refused_with_what_differs(tmp_path):
+  folder = SweepFolder(tmp_path)
+  folder.take_up(sweep_of())
+  before = (tmp_path / folders.SWEEP).read_text()
+  with pytest.raises(RunError, match="holds another sweep") as error:
+    folder.take_up(sweep_of(bindings=["SEED = 1"]))
+  assert 'bindings: [] there, ["SEED = 1"] now' in str(error.value)
+  assert "shape" not in str(error.value)
+  assert (tmp_path / folders.SWEEP).read_text() == before
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+  (tmp_path / "thesis.txt").write_text("")
+  with pytest.raises(RunError, match="no workdir of a sweep: it holds thesis"):
+    SweepFolder(tmp_path).take_up(sweep_of())
+
+
+def test_one_process_at_a_time(tmp_path):
+  with SweepFolder(tmp_path).locked():
+    with pytest.raises(RunError, match="another process"):
+      with SweepFolder(tmp_path).locked():
+        pass
+  with SweepFolder(tmp_path).locked():
+    pass
+
+
+def test_trials_come_back(tmp_path):
+  folder = SweepFolder(tmp_path)
+  assert folder.read_trials() == []
+  trials = trials_of(sweep_of())
+  folder.write_trials(trials, "ndcg@10")
+  assert folder.read_trials() == trials
+  assert folder.read_select() == "ndcg@10"
+  (tmp_path / "trials.json").write_text("{")
+  with pytest.raises(RunError, match="trials.json is corrupt"):
+    folder.read_trials()
+
+
+def test_states(tmp_path):
+  folder = SweepFolder(tmp_path)
+  (trial, *_) = trials_of(sweep_of())
+  state = lambda: folder.state(trial.key, max_attempts=2)
+  assert state() == folders.OPEN
+  folder.add_crash(trial.key, "out of memory")
+  assert state() == folders.OPEN
+  folder.add_crash(trial.key, "out of memory again")
+  assert state() == folders.FAILED
+  assert [c["error"] for c in folder.crashes(trial.key)] == [
+    "out of memory",
+    "out of memory again",
+  ]
+  folder.forget_crashes(trial.key)
+  assert state() == folders.OPEN
+  folder.stop(trial.key, "too slow")
+  assert state() == folders.STOPPED
+  assert folder.stop_reason(trial.key) == "too slow"
+  finish(folder.workdir(trial.key), 0, value_of(trial))
+  assert state() == folders.FINISHED
+  (folder.workdir(trial.key) / "result.json").write_text("{")
+  with pytest.raises(RunError, match="result.json is corrupt"):
+    state()
+
+
+def test_events_are_lines(tmp_path):
+  folder = SweepFolder(tmp_path)
+  folder.add_event("started", "x", attempt=1)
+  folder.add_event("finished", "x")
+  lines = (tmp_path / "events.jsonl").read_text().splitlines()
+  assert [json.loads(line)["event"] for line in lines] == [
+    "started",
+    "finished",
+  ]

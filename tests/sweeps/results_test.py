@@ -1,0 +1,94 @@
+"""Finished trials are put together; what is missing is told."""
+
+import numpy as np
+import pytest
+
+from recjax.errors import ConfigError, RunError
+from recjax.sweeps.results import load_results
+from tests.sweeps.made_up import sweep_of, value_of
+
+
+def test_rows_are_combinations_in_the_order_of_the_sweep(make_folder):
+  results = load_results(make_folder(sweep_of(), value_of).path)
+  assert [row.name for row in results.rows] == [
+    "depth 1, size s",
+    "depth 1, size l",
+    "depth 2, size s",
+    "depth 2, size l",
+  ]
+  assert results.common_seeds == (0, 1, 2) and results.missing == ()
+  # What selects weights is reported where the file names nothing.
+  assert results.metric == "ndcg@10"
+  assert results.metrics == ["ndcg@10", "hit_rate@10"]
+  row = results.rows[3]
+  values = results.values(row, (0, 2))
+  assert values.shape == (2, 40)
+  np.testing.assert_allclose(
+    values.mean(axis=1), row.numbers("ndcg@10")[[0, 2]]
+  )
+  assert row.wall_secs() == 120.0
+
+
+def test_without_users_there_is_one_number_a_seed(make_folder):
+  folder = make_folder(sweep_of(), value_of, users=False)
+  results = load_results(folder.path, "hit_rate@10")
+  row = results.rows[1]
+  values = results.values(row, (1, 2))
+  np.testing.assert_allclose(values, row.numbers("hit_rate@10")[1:, None])
+
+
+def test_what_is_missing_is_told_with_its_reason(make_folder):
+  keep = ("depth1sizes-0", "depth1sizes-1", "depth1sizel-0")
+  folder = make_folder(
+    sweep_of(), value_of, skip=lambda trial: trial.key not in keep
+  )
+  folder.stop("depth1sizel-1", "median rule at step 20")
+  for _ in range(2):
+    folder.add_crash("depth2sizel-0", "out of memory")
+  results = load_results(folder.path)
+  assert [row.seeds for row in results.rows] == [(0, 1), (0,)]
+  assert results.common_seeds == (0,)
+  found = {x.trial.key: (x.state, x.reason) for x in results.missing}
+  assert len(found) == 9
+  assert found["depth1sizel-1"] == ("stopped", "median rule at step 20")
+  assert found["depth2sizel-0"] == ("failed", "out of memory")
+  assert found["depth2sizes-0"][0] == "open"
+
+
+def test_nothing_finished_is_an_error_with_the_reasons(make_folder):
+  folder = make_folder(sweep_of(), value_of, skip=lambda trial: True)
+  with pytest.raises(RunError, match="(?s)no trial of.*size s, seed 0: open"):
+    load_results(folder.path)
+
+
+def test_an_unknown_metric_is_told(make_folder):
+  folder = make_folder(sweep_of(), value_of)
+  with pytest.raises(ConfigError, match="'ndgc@10'.*Did you mean 'ndcg@10'"):
+    load_results(folder.path, "ndgc@10")
+
+
+@pytest.mark.parametrize("key", ["data_fingerprint", "protocol_hash"])
+def test_other_data_or_protocols_are_never_in_one_table(make_folder, key):
+  folder = make_folder(
+    sweep_of(), value_of, skip=lambda trial: trial.combination[-1] == "l"
+  )
+  other = make_folder(
+    sweep_of(),
+    value_of,
+    skip=lambda trial: trial.combination[-1] == "s",
+    **{key: "b" * 12},
+  )
+  assert other.path == folder.path
+  with pytest.raises(RunError, match="Such numbers are not compared"):
+    load_results(folder.path)
+
+
+def test_a_seed_may_draw_data_of_its_own(make_folder):
+  for seed in range(3):
+    folder = make_folder(
+      sweep_of(),
+      value_of,
+      skip=lambda trial, seed=seed: trial.seed != seed,
+      data_fingerprint=f"{seed}" * 12,
+    )
+  assert load_results(folder.path).common_seeds == (0, 1, 2)
