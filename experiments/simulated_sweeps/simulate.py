@@ -42,7 +42,8 @@ def draw(
   of_seed, of_user, of_pair, rest = spread
   num, (seeds, users) = NUM_OTHERS + 1, shape
   values = 0.3 + of_user * random.normal(size=(1, 1, users))
-  values = values + of_pair * random.normal(size=(num, 1, users))
+  if users > 1:  # What one user likes better would be a true difference.
+    values = values + of_pair * random.normal(size=(num, 1, users))
   values = values + of_seed * random.normal(size=(num, seeds, 1))
   return list(values + rest * random.normal(size=(num, seeds, users)))
 
@@ -55,7 +56,7 @@ def planted_difference(
   # Variances of a difference: of two combinations each.
   alpha = ALPHA / NUM_OTHERS
   if shape[1] == 1:
-    variance = 2 * (of_seed**2 + of_pair**2 + rest**2)
+    variance = 2 * (of_seed**2 + rest**2)
     error = math.sqrt(variance / shape[0])
     return error * smallest_shift(shape[0] - 1, alpha, 0.8)
   parts = Components(2 * of_seed**2, 2 * of_pair**2, 2 * rest**2)
@@ -89,7 +90,9 @@ def main() -> None:
         print(*rows[-1], flush=True)
   text = io.StringIO()
   writer = csv.writer(text, lineterminator="\n")
-  header = "spread,seeds,users,sweeps,false_alarms,low,high,planted,promised,power"
+  header = (
+    "spread,seeds,users,sweeps,false_alarms,low,high,planted,promised,power"
+  )
   writer.writerow(header.split(","))
   writer.writerows(rows)
   files.write_text_atomically(HERE / "results.csv", text.getvalue())

@@ -110,18 +110,19 @@ def effect(a: Values, b: Float[np.ndarray, "rival other"]) -> Effect | None:
       found.interval,
       found.p_value,
       found.effect_size,
-      *gains.shape,
+      gains.shape[0],
+      gains.shape[1],
       found.components,
     )
   over = SEEDS if gains.shape[1] == 1 else USERS
   means = gains.mean(axis=1 if over == SEEDS else 0)
   if len(means) < 2 or np.ptp(means) == 0:
     return None
-  return _student(means, over, gains.shape)
+  return _student(means, over, (gains.shape[0], gains.shape[1]))
 
 
 def _student(
-  means: Float[np.ndarray, " sample"], over: str, shape: tuple[int, ...]
+  means: Float[np.ndarray, " sample"], over: str, shape: tuple[int, int]
 ) -> Effect:
   num, mean = len(means), float(means.mean())
   variance = float(means.var(ddof=1))
@@ -137,7 +138,8 @@ def _student(
     (mean - half, mean + half),
     float(2 * scipy.stats.t.sf(abs(mean) / error, num - 1)),
     mean / math.sqrt(variance),
-    *shape,
+    shape[0],
+    shape[1],
     components,
   )
 

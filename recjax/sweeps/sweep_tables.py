@@ -132,12 +132,12 @@ def factor_table(results: SweepResults) -> Table:
   best = int(choose(means))
   label = labels.metric_label(results.metric)
   rows = []
-  for place, (row, effect) in enumerate(zip(results.rows, effects)):
+  for place, (row, gain) in enumerate(zip(results.rows, effects)):
     rows.append(
       (
         Cell(row.name),
         _mean_cell(row, results.metric, is_best=place == best),
-        *effect_cells(effect, is_reference=place == 0),
+        *effect_cells(gain, is_reference=place == 0),
         _number(str(len(row.seeds))),
         _number(labels.duration(row.wall_secs())),
       )
