@@ -59,7 +59,7 @@ class RayLauncher:
       options["num_cpus"] = num_slots * cores_per_trial
     try:
       ray.init(**options)
-    except ConnectionError as error:
+    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
       raise errors.ConfigError(f"no Ray at {address!r}: {error}") from error
     # A task is tried once by Ray: the sweep counts its crashes.
     self._run = ray.remote(
