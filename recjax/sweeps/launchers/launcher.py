@@ -1,10 +1,11 @@
 """What carries out jobs, whatever it is."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from recjax.sweeps.jobs import Job, Outcome
 
 
+@runtime_checkable
 class Launcher(Protocol):
   """Carries out jobs, several at a time."""
 
