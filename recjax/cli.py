@@ -27,6 +27,7 @@ from recjax import (
   named_run,
   planning,
   ranking_experiment,
+  reproduce_command,
   roots,
   sweep_command,
   workbench,
@@ -42,7 +43,7 @@ from recjax.command_flags import (
 from recjax.data import data_plots, describe, example_plots, first_rows
 from recjax.data.describe_examples import describe_examples
 from recjax.data.prepare import prepare, prepare_examples
-from recjax.runs import report, results_tables
+from recjax.runs import labels, report, results_tables
 from recjax.runs.record import RunRecord
 from recjax.sweeps import folder, sweep_report
 from recjax.train import ahead, topologies
@@ -57,15 +58,6 @@ def _start_processes(values: dict[str, Any]) -> None:
       values["num_processes"],
       values["process_id"],
     )
-
-
-def _summary(metrics: dict[str, float], intervals: dict, protocol: str) -> str:
-  parts = []
-  for name, value in metrics.items():
-    low, high = intervals.get(name, (None, None))
-    interval = "" if low is None else f" [{low:.4f}, {high:.4f}]"
-    parts.append(f"{name} {value:.4f}{interval}")
-  return f"test {'  '.join(parts)}  protocol {protocol}"
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -86,19 +78,13 @@ def train(arguments: Sequence[str]) -> None:
   if record.is_finished():
     if jax.process_index() == 0:
       print(f"{workdir} is finished; nothing to do.")
-      print(_result_line(record.read_result()))
+      print(labels.result_line(record.read_result()))
     return
   result = run.train(record, values["data_dir"], values["cache_dir"])
   if jax.process_index() == 0:
     report.print_report([workdir])
     print(f"record {workdir}")
-    print(_result_line(result))
-
-
-def _result_line(result: dict) -> str:
-  return _summary(
-    result["metrics"], result["intervals"], result["protocol_hash"]
-  )
+    print(labels.result_line(result))
 
 
 def evaluate(arguments: Sequence[str]) -> None:
@@ -113,8 +99,8 @@ def evaluate(arguments: Sequence[str]) -> None:
   )
   protocol_hash = tested.protocol.hash()
   print(f"protocol {tested.protocol.describe()}")
-  print(f"floor {_summary(tested.floor, {}, protocol_hash)}")
-  print(_summary(tested.metrics, tested.intervals, protocol_hash))
+  print(f"floor {labels.metrics_line(tested.floor, {}, protocol_hash)}")
+  print(labels.metrics_line(tested.metrics, tested.intervals, protocol_hash))
 
 
 def make_report(arguments: Sequence[str]) -> None:
@@ -292,6 +278,7 @@ COMMANDS = {
   "diff": diff_command.diff,
   "front": front_command.front,
   "sweep": sweep_command.sweep,
+  "reproduce": reproduce_command.reproduce,
   "data": describe_data,
   "index": index_commands.index,
   "query": index_commands.query,

@@ -1,7 +1,7 @@
 """The run that gin files and flags name, read and carried out.
 
-`recjax train` and the trials of a sweep go through here, so that a trial is
-what its command line would give.
+`recjax train`, the trials of a sweep and the recipes of published numbers go
+through here, so that each is what its command line would give.
 """
 
 import dataclasses
@@ -76,18 +76,21 @@ class NamedRun:
 
 
 def read_run(
-  gin_files: Sequence[files.PathLike], bindings: Sequence[str] = ()
+  gin_files: Sequence[files.PathLike],
+  bindings: Sequence[str] = (),
+  search_paths: Sequence[files.PathLike] = (),
 ) -> NamedRun:
   """Parses gin files and flags and makes their root.
 
   Args:
     gin_files: paths, or names within the folder gin/; the last wins.
     bindings: NAME=VALUE of flags, which win over all files.
+    search_paths: folders looked in before gin/.
 
   Raises:
     ConfigError: a setting is unknown, unused or refused.
   """
-  config = gin_config.parse(gin_files, bindings)
+  config = gin_config.parse(gin_files, bindings, search_paths)
   settings = roots.construct_root()
   operative = gin_config.operative_text()
   seedless = [

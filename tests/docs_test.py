@@ -174,7 +174,7 @@ def test_the_tables_of_results_are_up_to_date():
   page = results_tables.results_page(ROOT / "experiments")
   assert read("docs/results.md") == page
   for readme in ROOT.glob("experiments/*/README.md"):
-    own = published.load_results(readme.with_name("results.json"))
+    own = results_tables.load_rows(readme.parent)
     assert results_tables.readme_is_current(readme, own), readme
 
 
@@ -182,17 +182,14 @@ def test_the_tables_of_results_are_up_to_date():
   "path", sorted(ROOT.glob("experiments/*/published.toml")), ids=str
 )
 def test_published_numbers_are_of_runs_that_exist(path):
-  cells = published.load_published(path).cells
-  for cell in cells:
+  for cell in published.load_published(path).cells:
+    if cell.missing == "model":
+      continue
     assert (ROOT / "gin" / "runs" / f"{cell.run}.gin").is_file(), cell.run
     text = read(f"gin/runs/{cell.run}.gin")
     assert f'Experiment.name = "{cell.run}"' in text
     if cell.range is None:
       assert cell.tolerance < cell.published
-  for row in published.load_results(path.with_name("results.json")):
-    assert (row["name"], row["metric"]) in {
-      (cell.name or cell.run, cell.metric) for cell in cells
-    }
 
 
 def test_the_citation():

@@ -14,9 +14,11 @@ from recjax import cli
 from recjax.data.sources import adult
 from recjax.data.sources.census_income import COLUMNS
 from recjax.data.sources.planted_criteo import PlantedCriteo
-from recjax.runs import published
+from recjax.runs import ledger
 
 ROOT = pathlib.Path(__file__).parents[1]
+LEDGER = ledger.load_ledger(ROOT / "experiments")
+RECIPES = {each.name: each.recipe for each in LEDGER.entries if each.recipe}
 RUNS = sorted(path.stem for path in (ROOT / "gin" / "runs").glob("*.gin"))
 FILES = ("sasrec-ml-1m/ml-1m.txt", "bert4rec-beauty/beauty.txt")
 NUM_USERS, NUM_ITEMS = 60, 60
@@ -170,13 +172,20 @@ def overlay_of(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def train(folders, tmp_path_factory):
-  """Trains a run for three steps; the first time, or again with `again`."""
+  """Trains a run for three steps; the first time, or again with `again`.
+
+  A run that has a recipe is a smoke run of it.
+  """
   root = tmp_path_factory.mktemp("workdirs")
   done = {}
 
   def run(name: str, *more: str, again: bool = False):
     overlay = overlay_of(name)
-    files = [f"--gin_file=runs/{name}.gin", f"--gin_file=overlays/{overlay}"]
+    workdir, files = root / name, ["train", f"--workdir={root / name}"]
+    files += [f"--gin_file=runs/{name}.gin", f"--gin_file=overlays/{overlay}"]
+    if name in RECIPES:
+      workdir = root / name / "smoke"
+      files = ["reproduce", name, "--smoke", f"--workdir={root}"]
     if overlay == "tiny.gin":
       files += ["--gin.SASRec.num_blocks=1", "--gin.SASRec.query_block=200"]
     if name == "sasrec_planted":
@@ -195,12 +204,11 @@ def train(folders, tmp_path_factory):
     if name == "deepfm_criteo":
       files += ["--gin.DeepFM.hidden=(8,)"]
     if name not in done or again:
-      arguments = [*files, f"--workdir={root / name}", *folders, *more]
-      answer = command("train", *arguments)
+      answer = command(*files, *folders, *more)
       if again:
-        return root / name, answer
+        return workdir, answer
       done[name] = answer
-    return root / name, done[name]
+    return workdir, done[name]
 
   return run
 
@@ -221,7 +229,10 @@ def test_a_run_file_trains(train, name):
   assert result["name"] == name
   assert result["num_steps"] == 3
   head = (ROOT / "gin" / "runs" / f"{name}.gin").read_text()
-  assert f"\nSEED = {result['seed']}\n" in head
+  if name in RECIPES:
+    assert result["seed"] == RECIPES[name].seeds[0]
+  else:
+    assert f"\nSEED = {result['seed']}\n" in head
   line = last_line(out)
   assert line.startswith("test ")
   assert line.endswith(f"  protocol {result['protocol_hash']}")
@@ -248,6 +259,25 @@ def test_a_run_file_trains(train, name):
   assert {path.name for path in (workdir / "plots").iterdir()} == expected
 
 
+@pytest.mark.parametrize(
+  "entry",
+  [each for each in LEDGER.entries if each.row],
+  ids=lambda each: "-".join(each.cell.key),
+)
+def test_a_recipe_has_the_protocol_of_its_result(train, entry):
+  workdir, _ = train(entry.name)
+  result = json.loads((workdir / "result.json").read_text())
+  # Small files have other bytes, and shorter lists.
+  same = lambda text: re.sub(r"sha256=\w+|up to \d+", "", text)
+  assert same(result["protocol_text"]) == same(entry.row["protocol"])
+  if "sha256" not in result["protocol_text"]:
+    assert result["protocol_hash"] == entry.row["protocol_hash"]
+
+
+def test_every_recipe_is_among_the_runs():
+  assert set(RECIPES) <= set(RUNS)
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_the_head_of_a_run_file(name):
   text = (ROOT / "gin" / "runs" / f"{name}.gin").read_text()
@@ -265,9 +295,7 @@ def test_the_head_of_a_run_file(name):
   if name.startswith("positions_"):
     assert "the true order is the aim" in head
     return
-  tomls = (ROOT / "experiments").glob("*/published.toml")
-  cells = [c for path in tomls for c in published.load_published(path).cells]
-  mine = [cell for cell in cells if cell.run == name]
+  mine = [each.cell for each in LEDGER.entries if each.name == name]
   without_number = "in figures only" in head or "Published: nothing" in head
   assert bool(mine) != without_number
   labels = {

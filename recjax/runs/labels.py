@@ -1,7 +1,7 @@
 """How names and numbers are written in plots, tables and reports."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _METRICS = {
@@ -43,6 +43,27 @@ def number(value: float | int | None) -> str:
   if value is None:
     return "–"
   return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def metrics_line(
+  metrics: Mapping[str, float],
+  intervals: Mapping[str, Sequence[float | None]],
+  protocol_hash: str,
+) -> str:
+  """The test metrics in a line, with their intervals and the protocol."""
+  parts = []
+  for name, value in metrics.items():
+    low, high = intervals.get(name, (None, None))
+    interval = "" if low is None else f" [{low:.4f}, {high:.4f}]"
+    parts.append(f"{name} {value:.4f}{interval}")
+  return f"test {'  '.join(parts)}  protocol {protocol_hash}"
+
+
+def result_line(result: Mapping[str, Any]) -> str:
+  """`metrics_line` of what result.json holds."""
+  return metrics_line(
+    result["metrics"], result["intervals"], result["protocol_hash"]
+  )
 
 
 def duration(secs: float | int | None) -> str:

@@ -16,6 +16,11 @@
     protocol = "full catalogue, seen items filtered"
     protocol_hash = "..."           # optional: that of our runs
     name = "..."                    # optional; `run` by default
+    why = "..."                     # why ours is outside, or there is none
+    missing = "data"                # or "model": what a run would need
+
+A cell without a source is refused. How its runs are made is told by tables
+[[recipe]], see `recjax.runs.recipes`.
 
 `results.json` is written from the records of finished runs and from nothing
 else. The tables in READMEs and docs/results.md are made from it.
@@ -30,8 +35,14 @@ from typing import Any
 
 from recjax import errors, files
 from recjax.runs import collection
+from recjax.runs.recipes import Recipe, make_recipe
 
+MISSING = ("data", "model")
 _NUMBERS = ("published", "tolerance")
+_NO_SOURCE = (
+  ": a number that nobody can look up is not published. Say which table of "
+  "which paper, file or page holds it."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +61,9 @@ class PublishedCell:
     range: the bounds of ours, instead of a tolerance.
     protocol_hash: of our runs, if it is to be checked.
     name: of the row in results.json; `run` by default.
+    why: why ours is outside the bounds, or why there is none.
+    missing: what a run would need and we do not have: "data" or "model"; ""
+      where nothing is missing.
   """
 
   run: str
@@ -63,9 +77,17 @@ class PublishedCell:
   range: tuple[float, float] | None = None
   protocol_hash: str = ""
   name: str = ""
+  why: str = ""
+  missing: str = ""
 
   def __post_init__(self) -> None:
     errors.check_range("tolerance", self.tolerance, 0.0)
+    if self.missing:
+      errors.check_choice("missing", self.missing, MISSING)
+      if not self.why:
+        raise errors.ConfigError(
+          f"missing = {self.missing!r} needs a `why` that tells which."
+        )
     if self.range is not None:
       low, high = self.range
       errors.check_range("the high end of range", high, low)
@@ -74,6 +96,11 @@ class PublishedCell:
         "give a tolerance above 0, or a range = [low, high], and not both; "
         f"got tolerance {self.tolerance!r} and range {self.range!r}."
       )
+
+  @property
+  def key(self) -> tuple[str, str]:
+    """Name and metric: a row of results.json has the same."""
+    return self.name or self.run, self.metric
 
   def holds(self, measured: float) -> bool:
     """Whether `measured` reproduces the cell."""
@@ -91,11 +118,18 @@ class Published:
     paper: authors, title, venue and year.
     link: where to read it.
     cells: the numbers.
+    recipes: how the runs are made; `recipe` gives that of a run.
   """
 
   paper: str
   link: str
   cells: tuple[PublishedCell, ...]
+  recipes: tuple[Recipe, ...] = ()
+
+  def recipe(self, run: str) -> Recipe:
+    """The recipe of a run: that of the file, or the plain one."""
+    found = [recipe for recipe in self.recipes if recipe.run == run]
+    return found[0] if found else Recipe(run)
 
 
 def load_published(path: files.PathLike) -> Published:
@@ -111,7 +145,8 @@ def load_published(path: files.PathLike) -> Published:
   except (OSError, ValueError) as error:
     raise errors.ConfigError(f"{path} is no TOML: {error}.") from error
   for key in content:
-    errors.check_choice(f"{path}: a key", key, ("paper", "link", "cell"))
+    known = ("paper", "link", "cell", "recipe")
+    errors.check_choice(f"{path}: a key", key, known)
   cells = content.get("cell")
   if not isinstance(cells, list) or not cells:
     raise errors.ConfigError(f"{path} has no [[cell]].")
@@ -122,8 +157,13 @@ def load_published(path: files.PathLike) -> Published:
       _make_cell(values, f"{path}: cell {number}")
       for number, values in enumerate(cells, 1)
     ),
+    tuple(
+      make_recipe(values, f"{path}: recipe {number}")
+      for number, values in enumerate(content.get("recipe", ()), 1)
+    ),
   )
-  keys = [(cell.name or cell.run, cell.metric) for cell in published.cells]
+  _check_recipes(published, path)
+  keys = [cell.key for cell in published.cells]
   for key in keys:
     if keys.count(key) > 1:
       raise errors.ConfigError(
@@ -133,14 +173,25 @@ def load_published(path: files.PathLike) -> Published:
   return published
 
 
+def _check_recipes(published: Published, path: files.PathLike) -> None:
+  runs = [recipe.run for recipe in published.recipes]
+  for run in runs:
+    if runs.count(run) > 1:
+      raise errors.ConfigError(f"{path}: two recipes are called {run!r}.")
+    cells = sorted({cell.run for cell in published.cells})
+    errors.check_choice(f"{path}: the run of a recipe", run, cells)
+
+
 def _make_cell(values: Mapping[str, Any], place: str) -> PublishedCell:
   fields = dataclasses.fields(PublishedCell)
   for key in values:
     errors.check_choice(f"{place}: a key", key, [f.name for f in fields])
+  if "run" in values:
+    place = f"{place} ({values['run']})"
   for field in fields:
     if field.default is dataclasses.MISSING and field.name not in values:
-      raise errors.ConfigError(f"{place} lacks {field.name!r}.")
-  place = f"{place} ({values['run']})"
+      reason = _NO_SOURCE if field.name == "source" else "."
+      raise errors.ConfigError(f"{place} lacks {field.name!r}{reason}")
   typed: dict[str, Any] = {}
   for key, value in values.items():
     if key in _NUMBERS:
@@ -155,9 +206,10 @@ def _make_cell(values: Mapping[str, Any], place: str) -> PublishedCell:
         errors.check_range(f"{place}: an end of range", end)
       typed[key] = (float(value[0]), float(value[1]))
     else:
-      if not isinstance(value, str) or not value:
+      if not isinstance(value, str) or not value.strip():
+        reason = _NO_SOURCE if key == "source" else "."
         raise errors.ConfigError(
-          f"{place}: {key} must be a text; got {value!r}."
+          f"{place}: {key} must be a text; got {value!r}{reason}"
         )
       typed[key] = value
   try:
@@ -226,7 +278,7 @@ def _row(cell: PublishedCell, group: collection.Group) -> dict[str, Any]:
   dirty = first.get("dirty") or env.get("dirty")
   interval = (estimate.low, estimate.high)
   row = {
-    "name": cell.name or cell.run,
+    "name": cell.key[0],
     "dataset": cell.dataset,
     "model": cell.model,
     "protocol": first.get("protocol_text") or cell.protocol,

@@ -1,4 +1,4 @@
-"""The tables of READMEs and docs/results.md, made from results.json."""
+"""The tables of READMEs and docs/results.md, made from the ledger."""
 
 import pathlib
 import re
@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from recjax import errors, files
-from recjax.runs import labels, published, tables
+from recjax.runs import labels, ledger, published, tables
+from recjax.runs.ledger import Entry
+from recjax.runs.published import PublishedCell
 
 _HEADER = (
   "run",
@@ -20,13 +22,23 @@ _HEADER = (
   "time a run",
   "device",
 )
+_HEADER_WITHOUT = (
+  "run",
+  "data set",
+  "model",
+  "metric",
+  "published",
+  "status",
+  "why",
+)
 
 
 def markdown_table(results: Sequence[Mapping[str, Any]]) -> str:
   """A Markdown table for each protocol, which stands above it.
 
   Args:
-    results: rows of results.json.
+    results: rows of results.json; where one has a `why`, see `explained`, it
+      stands below.
   """
   if not results:
     return "No results yet.\n"
@@ -39,7 +51,34 @@ def markdown_table(results: Sequence[Mapping[str, Any]]) -> str:
     # Of one hash, but the words may differ in the metrics that are listed.
     text = min((str(row.get("protocol", "")) for row in rows), key=len)
     parts.append(f"Protocol `{protocol_hash}`: {text}\n\n" + "\n".join(lines))
+    parts += _reasons(rows)
   return "\n\n".join(parts) + "\n"
+
+
+def _reasons(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+  """Why some rows lie outside the bounds, each reason once."""
+  of_reason: dict[str, list[str]] = {}
+  for row in rows:
+    if row.get("why"):
+      label = f"{row['name']} ({labels.metric_label(row['metric'])})"
+      of_reason.setdefault(row["why"], []).append(label)
+  return [
+    f"Outside the bounds: {', '.join(names)}. {why}"
+    for why, names in of_reason.items()
+  ]
+
+
+def explained(
+  results: Sequence[Mapping[str, Any]], cells: Iterable[PublishedCell]
+) -> list[dict[str, Any]]:
+  """The rows, with the `why` of the cells that lie outside their bounds."""
+  reasons = {cell.key: cell.why for cell in cells}
+  return [
+    dict(row)
+    if row.get("within")
+    else {**row, "why": reasons.get((row["name"], row["metric"]), "")}
+    for row in results
+  ]
 
 
 def _cells(row: Mapping[str, Any]) -> list[tables.Cell]:
@@ -117,35 +156,83 @@ def readme_is_current(
   return _split(path, marker)[1] == f"\n{markdown_table(results)}"
 
 
+def load_rows(folder: files.PathLike) -> list[dict[str, Any]]:
+  """The rows of an experiment's results.json, `explained`.
+
+  Raises:
+    ConfigError: a file is wrong, or a row belongs to no cell.
+  """
+  path = pathlib.Path(folder) / "results.json"
+  if not path.exists():
+    return []
+  cells = [entry.cell for entry in ledger.load_entries(folder)]
+  return explained(published.load_results(path), cells)
+
+
 def load_all_results(experiments: files.PathLike) -> list[dict[str, Any]]:
-  """The rows of all results.json in the folders of `experiments`."""
+  """`load_rows` of all folders of `experiments`."""
   paths = sorted(pathlib.Path(experiments).glob("*/results.json"))
-  return [row for path in paths for row in published.load_results(path)]
+  return [row for path in paths for row in load_rows(path.parent)]
 
 
 def results_page(experiments: files.PathLike) -> str:
-  """The text of docs/results.md, from experiments/*/results.json."""
+  """The text of docs/results.md, from the ledger of `experiments`."""
+  whole = ledger.load_ledger(experiments)
+  counts = [f"{num} {status}" for status, num in whole.counts.items() if num]
   lines = [
     "# Results",
     "",
-    "Made from `experiments/*/results.json`, which hold the numbers of real "
-    "runs; do not edit. Intervals are of 95%: the bootstrap over users for one "
-    "seed, Student's t for several. Numbers of different protocols are never "
-    "put in one column.",
+    "Made from `experiments/*/published.toml`, the published numbers we claim, "
+    "and `experiments/*/results.json`, which hold the numbers of real runs; do "
+    "not edit. Intervals are of 95%: the bootstrap over users for one seed, "
+    "Student's t for several. Numbers of different protocols are never put in "
+    "one column.",
+    "",
+    f"{len(whole.entries)} published numbers: {', '.join(counts)}.",
     "",
   ]
-  for path in sorted(pathlib.Path(experiments).glob("*/results.json")):
-    rows = published.load_results(path)
-    lines += [f"## {path.parent.name}", ""]
-    source = path.parent / "published.toml"
-    if source.exists():
-      paper = published.load_published(source)
-      lines += [f"{paper.paper} {paper.link}".strip(), ""]
-    lines += [markdown_table(rows)]
-    commands = dict.fromkeys(row.get("command", "") for row in rows)
-    if any(commands):
-      lines += ["```", *(command for command in commands if command), "```", ""]
+  for folder in dict.fromkeys(entry.folder for entry in whole.entries):
+    lines += _experiment_lines(folder, whole.entries)
+  lines += _lines_without_result(whole.entries)
   return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _experiment_lines(
+  folder: pathlib.Path, entries: Sequence[Entry]
+) -> list[str]:
+  """Paper, tables and commands of an experiment that has results."""
+  found = [each for each in entries if each.folder == folder and each.row]
+  if not found:
+    return []
+  first = found[0]
+  lines = [f"## {folder.name}", "", f"{first.paper} {first.link}".strip(), ""]
+  lines.append(markdown_table(load_rows(folder)))
+  commands = dict.fromkeys(each.command for each in found if each.command)
+  return lines + ["```", *commands, "```", ""]
+
+
+def _lines_without_result(entries: Sequence[Entry]) -> list[str]:
+  """The cells that nothing has been run for, and why."""
+  rows = [
+    [
+      tables.Cell(entry.cell.key[0]),
+      tables.Cell(entry.cell.dataset),
+      tables.Cell(entry.cell.model),
+      tables.Cell(labels.metric_label(entry.cell.metric)),
+      tables.Cell(
+        _short(entry.cell.published), f"({entry.cell.source})", is_number=True
+      ),
+      tables.Cell(entry.status),
+      tables.Cell(entry.why),
+    ]
+    for entry in entries
+    if entry.row is None
+  ]
+  if not rows:
+    return []
+  lead = "Published numbers that we have none beside yet."
+  shown = tables.markdown_rows(_HEADER_WITHOUT, rows)
+  return ["## Without a result", "", lead, "", *shown, ""]
 
 
 def update_results_page(
@@ -185,5 +272,5 @@ def publish(
     )
   results = published.update_results(results_json, rows)
   if readme is not None:
-    update_readme(readme, results)
+    update_readme(readme, explained(results, cells.cells))
   return rows

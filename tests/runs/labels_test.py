@@ -59,3 +59,17 @@ def test_short_device():
   text = "8 devices on CPU, 2 cores (Intel(R) Xeon(R) CPU @ 2 GHz)"
   assert labels.short_device(text) == "8 devices on CPU, 2 cores"
   assert labels.short_device("NVIDIA H100 80GB HBM3") == "NVIDIA H100 80GB HBM3"
+
+
+def test_the_line_of_a_result():
+  result = {
+    "metrics": {"auc": 0.81234, "gauc": 0.7},
+    "intervals": {"auc": [0.8, 0.82], "gauc": [None, None]},
+    "protocol_hash": "aaaa",
+  }
+  assert labels.result_line(result) == (
+    "test auc 0.8123 [0.8000, 0.8200]  gauc 0.7000  protocol aaaa"
+  )
+  assert labels.metrics_line({"auc": 0.5}, {}, "b") == (
+    "test auc 0.5000  protocol b"
+  )

@@ -20,6 +20,12 @@ source = "Table 3"
 protocol = "full catalogue"
 """
 
+RECIPE = """
+[[recipe]]
+run = "sasrec_ml1m_bce"
+seeds = [1, 2]
+"""
+
 
 def load(tmp_path, text):
   path = tmp_path / "published.toml"
@@ -48,6 +54,14 @@ def test_load(tmp_path):
   )
 
 
+def test_recipes(tmp_path):
+  loaded = load(tmp_path, CELL + RECIPE)
+  assert loaded.recipe("sasrec_ml1m_bce").seeds == (1, 2)
+  plain = load(tmp_path, CELL).recipe("sasrec_ml1m_bce")
+  assert plain.gin_files == ("runs/sasrec_ml1m_bce.gin",)
+  assert plain.seeds == (0,)
+
+
 @pytest.mark.parametrize(
   ("text", "expected"),
   [
@@ -56,7 +70,14 @@ def test_load(tmp_path):
     ("= 3", "is no TOML"),
     ("papr = 'x'\n" + CELL, "Did you mean 'paper'"),
     (CELL + "tolerence = 1", "Did you mean 'tolerance'"),
-    (CELL.replace("model", "#"), "cell 1 lacks 'model'"),
+    (CELL.replace("model", "#"), r"cell 1 \(sasrec_ml1m_bce\) lacks 'model'"),
+    (CELL.replace("source", "#"), "lacks 'source': .* can look up"),
+    (CELL.replace('"Table 3"', '" "'), "source must be a text.* can look up"),
+    (CELL + 'missing = "time"', "must be one of 'data', 'model'"),
+    (CELL + 'missing = "data"', "needs a `why`"),
+    (CELL + "[[recipe]]\nseeds = [0]", "recipe 1 lacks 'run'"),
+    (CELL + RECIPE + RECIPE, "two recipes are called"),
+    (CELL + RECIPE.replace("bce", "bcee"), "Did you mean 'sasrec_ml1m_bce'"),
     (CELL.replace("0.14", '"0.14"'), "published must be a number"),
     (CELL.replace("0.01", "-0.01"), "tolerance must lie in"),
     (CELL.replace('"ml-1m"', "3"), "dataset must be a text"),

@@ -74,22 +74,69 @@ def test_a_readme_without_marks(tmp_path):
     results_tables.readme_is_current(tmp_path / "none.md", [row()])
 
 
+def test_a_reason_stands_below_its_table():
+  outside = row(within=False, why="Ours is larger.")
+  rows = [row(), outside | {"name": "y"}, outside | {"metric": "mrr"}]
+  text = results_tables.markdown_table([*rows, row(protocol_hash="bbbb")])
+  first, reason, second, _ = text.split("\n\n")[1:]
+  assert len(first.splitlines()) == 2 + 3
+  assert reason == (
+    "Outside the bounds: y (HR@10), sasrec_ml1m (MRR). Ours is larger."
+  )
+  assert second.startswith("Protocol `bbbb`")
+
+
+def write_cells(folder, *cells):
+  """A published.toml; each cell is (run, more lines)."""
+  text = 'paper = "A paper."\nlink = "https://x.org"\n'
+  for run, more in cells:
+    text += f"""
+    [[cell]]
+    run = "{run}"
+    dataset = "ml-1m"
+    model = "SASRec"
+    metric = "hit_rate@10"
+    published = 0.8245
+    tolerance = 0.02
+    source = "Table III"
+    protocol = "all items"
+    {more}
+    """
+  folder.mkdir(parents=True)
+  (folder / "published.toml").write_text(text)
+
+
 def test_results_page(tmp_path):
-  for name, measured in (("sasrec", 0.8231), ("bert4rec", 0.7)):
-    folder = tmp_path / "experiments" / name
-    folder.mkdir(parents=True)
-    rows = [row(measured=measured, command=f"recjax train {name}")]
-    published.update_results(folder / "results.json", rows)
-  (tmp_path / "experiments" / "planned").mkdir()
   experiments = tmp_path / "experiments"
+  for name, measured in (("sasrec", 0.8231), ("bert4rec", 0.7)):
+    folder = experiments / name
+    write_cells(folder, (name, 'why = "One epoch."'))
+    within = abs(measured - 0.8245) <= 0.02
+    rows = [row(name=name, measured=measured, within=within)]
+    published.update_results(folder / "results.json", rows)
+  planned = ("dcn", 'missing = "data"\nwhy = "Not here."'), ("fm", "")
+  write_cells(experiments / "planned", *planned)
   results_tables.update_results_page(experiments, tmp_path / "docs/results.md")
   text = (tmp_path / "docs/results.md").read_text()
   assert text == results_tables.results_page(experiments)
-  assert text.index("## bert4rec") < text.index("## sasrec")
-  assert "0.8231" in text and "0.7000" in text
-  assert "```\nrecjax train sasrec\n```" in text
+  assert (
+    "4 published numbers: 1 within, 1 outside, 1 no result, 1 data not at hand."
+  ) in text
+  bert4rec, sasrec, without = text.split("\n## ")[1:]
+  assert bert4rec.startswith("bert4rec\n\nA paper. https://x.org\n\nProtocol")
+  assert "0.7000" in bert4rec and "0.8231" in sasrec
+  assert "Outside the bounds: bert4rec (HR@10). One epoch." in bert4rec
+  assert "One epoch" not in sasrec
+  assert "```\nrecjax reproduce sasrec --workdir=" in sasrec
+  assert without.splitlines()[-2:] == [
+    "| dcn | ml-1m | SASRec | HR@10 | 0.8245 (Table III) | data not at hand | "
+    "Not here. |",
+    "| fm | ml-1m | SASRec | HR@10 | 0.8245 (Table III) | no result |  |",
+  ]
   all_rows = results_tables.load_all_results(experiments)
   assert [r["measured"] for r in all_rows] == [0.7, 0.8231]
+  assert [r.get("why") for r in all_rows] == ["One epoch.", None]
+  assert results_tables.load_rows(experiments / "planned") == []
 
 
 def test_publish(make_workdir, tmp_path):
