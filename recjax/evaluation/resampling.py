@@ -5,8 +5,10 @@ S_u the sum and n_u the number of the values of user u, and w_u how often the
 user is drawn, a resampled mean is sum_u w_u S_u / sum_u w_u n_u.
 """
 
+from collections.abc import Iterator, Mapping
+
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Float64, Int, Num
 
 from recjax.errors import check_range
 from recjax.evaluation.significance import bootstrap_intervals
@@ -57,6 +59,31 @@ def user_intervals(
   tail = (1 - confidence) / 2
   low, high = np.quantile(drawn[:-1] / drawn[-1], [tail, 1 - tail], axis=1)
   return [(float(a), float(b)) for a, b in zip(low, high)]
+
+
+def defined(
+  values: Mapping[str, Float[np.ndarray, " query"]],
+) -> Iterator[
+  tuple[list[str], Float64[np.ndarray, "metric some"], Int[np.ndarray, " some"]]
+]:
+  """Metrics that are defined for the same queries, as tables of these.
+
+  Args:
+    values: of each query; NaN where a metric is undefined.
+
+  Yields:
+    Names, their values in float64, and the rows of the queries: first of the
+    metrics that all queries have, then of others one by one. What no query
+    has is left out.
+  """
+  missing = {key: np.isnan(value) for key, value in values.items()}
+  whole = [key for key in values if not missing[key].any()]
+  groups = [whole] + [[key] for key in values if key not in whole]
+  for names in groups:
+    rows = np.flatnonzero(~missing[names[0]]) if names else np.zeros(0, int)
+    if len(rows):
+      table = np.stack([values[key][rows] for key in names])
+      yield names, table.astype(np.float64), rows
 
 
 def resampled_sums(

@@ -49,13 +49,13 @@ def group_exposures(
 
 def exposure_ratios(
   exposure: Float[np.ndarray, "*resample value"],
-  merit: Float[np.ndarray, "*resample value"],
+  merit: Float[np.ndarray, "*#resample value"],
 ) -> Float[np.ndarray, "*resample value"]:
   """(e_g / sum e) / (m_g / sum m): 1 is what the group merits.
 
   Args:
     exposure: e_g of each group.
-    merit: m_g of each group.
+    merit: m_g of each group, the same of all resamples or one of each.
 
   Returns:
     One value a group; NaN where it merits nothing.
@@ -66,13 +66,13 @@ def exposure_ratios(
 
 def exposure_disparity(
   exposure: Float[np.ndarray, "*resample value"],
-  merit: Float[np.ndarray, "*resample value"],
+  merit: Float[np.ndarray, "*#resample value"],
 ) -> Float[np.ndarray, "*resample"]:
   """The total variation between exposure and merit; see the module.
 
   Args:
     exposure: e_g of each group; not all 0.
-    merit: m_g of each group; not all 0.
+    merit: m_g of each group, likewise; not all 0.
 
   Returns:
     Values in [0, 1]; NaN where nothing is exposed, or nothing has a merit.

@@ -61,3 +61,9 @@ def test_nothing_to_compare():
   assert np.isnan(exposure_disparity(np.ones(2), np.zeros(2)))
   ratios = exposure_ratios(np.array([1.0, 1.0]), np.array([0.0, 2.0]))
   assert np.isnan(ratios[0]) and ratios[1] == pytest.approx(0.5)
+
+
+def test_one_merit_for_all_resamples():
+  exposure = np.array([[1.0, 1.0], [3.0, 1.0]])
+  found = exposure_disparity(exposure, np.array([2.0, 2.0]))
+  np.testing.assert_allclose(found, [0, 0.25])
