@@ -174,7 +174,7 @@ def _draw_panel(axes: mpl_axes.Axes, rows: Rows, metric: str) -> None:
   ends = np.array([e or (v, v) for e, v in zip(ends, values)], np.float64)
   axes.errorbar(
     values,
-    known,
+    np.array(known, np.float64),
     xerr=np.abs(ends.reshape(-1, 2).T - values),
     color=SERIES[0],
     elinewidth=1.6,

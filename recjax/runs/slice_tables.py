@@ -44,7 +44,8 @@ class SliceTables:
     lines = ["", self.problem] if self.problem else []
     for title, header, rows in self.parts:
       cells = [row.cells for row in rows]
-      lines += ["", f"<details><summary>{title}</summary>", ""]
+      summary = html_page.escape(title)
+      lines += ["", f"<details><summary>{summary}</summary>", ""]
       lines += [*tables.markdown_rows(header, cells), "", "</details>"]
     return lines
 
@@ -98,9 +99,7 @@ def _slices(rows: Sequence[Mapping[str, Any]]):
     cells += [_number(f"{row[key]:,}") for key in counts]
     for name in metrics:
       ends = row["intervals"].get(name)
-      note = (
-        "" if ends is None else "[{}, {}]".format(*map(labels.number, ends))
-      )
+      note = f"[{', '.join(map(labels.number, ends))}]" if ends else ""
       cells.append(_number(labels.number(row["metrics"].get(name)), note))
     lines.append(tables.Row(tuple(cells)))
   return f"{str(first['of']).capitalize()} by {by}", header, tuple(lines)
