@@ -29,7 +29,7 @@ class ListReport:
       "exposure_disparity@k/FEATURE" against the catalogue,
       "merit_disparity@k/FEATURE" against the targets; "" is none.
     user_groups: user features; for each, and each metric M of `group_metrics`,
-      "M_gap@k/FEATURE" and "M_ratio@k/FEATURE".
+      "M_gap@k/FEATURE" and, if M is never negative, "M_ratio@k/FEATURE".
     group_metrics: such as "ndcg@10" or "novelty@10"; () is the first one of the
       protocol at k, or else its first.
     min_group_users: groups of fewer judged users have no part in these.

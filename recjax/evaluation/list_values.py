@@ -117,7 +117,7 @@ def judge_lists(
       metrics |= grouped.metrics
       intervals |= grouped.intervals
       facts["user_groups"].setdefault(name, {})[metric] = grouped.rows
-  facts |= {"metrics": list(metrics), "undefined": _undefined(per_user)}
+  facts["undefined"] = _undefined(per_user)
   return ListFindings(per_user, metrics, intervals, floor, facts)
 
 
@@ -273,12 +273,12 @@ def _of_groups(
   member = member[:, kept].astype(np.float64)
   sums = _per_user([member * values[:, None], member], users)
   means = lambda sums: _ratio(sums[: len(kept)], sums[len(kept) :]).T
-  names = [group_metric_name(metric, k, feature.name) for k in ("gap", "ratio")]
-  measures: list[Callable] = [
-    lambda sums: group_gap(means(sums)),
-    lambda sums: group_ratio(means(sums)),
-  ]
-  return _Grouped(*_with_intervals(names, measures, sums), rows)
+  measures: dict[str, Callable] = {"gap": lambda x: group_gap(means(x))}
+  if values.min() >= 0:  # A ratio of what may be negative says nothing.
+    measures["ratio"] = lambda x: group_ratio(means(x))
+  names = [group_metric_name(metric, kind, feature.name) for kind in measures]
+  found = _with_intervals(names, list(measures.values()), sums)
+  return _Grouped(*found, rows)
 
 
 def group_metric_name(metric: str, kind: str, feature: str) -> str:

@@ -221,6 +221,14 @@ def test_groups_of_users(result, context):
   assert "novelty_gap@5/gender" in found.metrics
 
 
+def test_what_may_be_negative_has_no_ratio(result, context):
+  report = dataclasses.replace(REPORT, group_metrics=("popularity_lift@5",))
+  found = judge_lists(report, result, context)
+  assert np.nanmin(found.per_user["popularity_lift@5"]) < 0
+  assert found.metrics["popularity_lift_gap@5/gender"] > 0
+  assert "popularity_lift_ratio@5/gender" not in found.metrics
+
+
 def test_groups_that_can_not_be_compared(result, context):
   report = dataclasses.replace(REPORT, min_group_users=NUM_USERS)
   found = judge_lists(report, result, context)
