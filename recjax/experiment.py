@@ -19,6 +19,7 @@ from recjax.data.sources.planted import PlantedSource
 from recjax.data.splits import LeaveOneOut, Split
 from recjax.embeddings.row_optimizers import RowOptimizer
 from recjax.errors import ConfigError, check_range
+from recjax.evaluation.eval_report import EvalReport
 from recjax.evaluation.protocol import Protocol
 from recjax.models.sasrec import SASRec
 from recjax.tasks.next_item import NextItem
@@ -48,6 +49,7 @@ class Experiment:
     train: how long, how often.
     mesh: devices.
     protocol: how the test part is judged, and the validation part alike.
+    report: what the test gives besides: slices, and metrics of lists.
     max_validation_users: validation on at most so many users; 0 is all.
     seed: of everything random but the protocol's candidates.
   """
@@ -67,6 +69,9 @@ class Experiment:
   mesh: MeshConfig = MeshConfig()
   protocol: Protocol = Protocol()
   max_validation_users: int = 10_000
+  report: EvalReport = dataclasses.field(
+    default=EvalReport(), metadata={"silent_default": True}
+  )
   seed: int = 0
 
   def __post_init__(self):
@@ -104,6 +109,8 @@ class Experiment:
     interactions = prepare(self.source, data_dir, cache_dir)
     split = split_data(self.splitter, interactions, data_dir)
     split = _with_what_is_known(split, interactions, self)
+    counts = item_counts(interactions, split.train)
+    self.report.check(interactions, self.protocol, counts)
     task = NextItem(
       self.model,
       self.objective,
@@ -118,13 +125,14 @@ class Experiment:
     return Workbench(
       interactions,
       split,
-      item_counts(interactions, split.train),
+      counts,
       task,
       dataclasses.replace(self.protocol, split=split.name),
       self.max_validation_users,
       self.batch_size,
       self.seed,
       source.process() if isinstance(source, PlantedSource) else None,
+      self.report,
     )
 
 

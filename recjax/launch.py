@@ -204,11 +204,17 @@ def _finish(record: RunRecord, result: dict[str, Any]) -> None:
 
 
 def _settings_text(experiment: Any) -> str:
-  """One line a setting; what gin would write, for those who do without."""
+  """One line a setting; what gin would write, for those who do without.
+
+  A setting that came later and has a `silent_default` is told where it is set,
+  so that the hashes of runs from before there was one stay.
+  """
   owner = type(experiment).__name__
   return "".join(
     f"{owner}.{field.name} = {getattr(experiment, field.name)!r}\n"
     for field in dataclasses.fields(experiment)
+    if not field.metadata.get("silent_default")
+    or getattr(experiment, field.name) != field.default
   )
 
 

@@ -24,10 +24,12 @@ from recjax.data.splits import LeaveOneOut, Split
 from recjax.embeddings.groups import TableSettings
 from recjax.errors import ConfigError, check_range
 from recjax.evaluation.candidates import GivenLists, UniformNegatives
+from recjax.evaluation.eval_report import EvalReport, ReportedResult
 from recjax.evaluation.evaluate import EvalResult, evaluate
 from recjax.evaluation.protocol import Protocol
 from recjax.models.neumf import NeuMF
 from recjax.runs.record import RunRecord
+from recjax.runs.slice_files import save_slices
 from recjax.tasks.pairs import USER, Pairs, PairScorer
 from recjax.tasks.ranking import Ranking
 from recjax.train.loop import TrainConfig
@@ -58,6 +60,7 @@ class PairsExperiment:
     validation_candidates: among what validation targets are ranked, for lists
       given with the test are of no use there.
     max_validation_users: validation on at most so many users; 0 is all.
+    report: what the test gives besides: slices, and metrics of lists.
     seed: of everything random but the protocol's candidates.
   """
 
@@ -75,6 +78,9 @@ class PairsExperiment:
   protocol: Protocol = Protocol()
   validation_candidates: Any = UniformNegatives(99)
   max_validation_users: int = 10_000
+  report: EvalReport = dataclasses.field(
+    default=EvalReport(), metadata={"silent_default": True}
+  )
   seed: int = 0
 
   def __post_init__(self):
@@ -100,6 +106,8 @@ class PairsExperiment:
     """
     interactions = prepare(self.source, data_dir, cache_dir)
     split = split_data(self.splitter, interactions, data_dir)
+    counts = item_counts(interactions, split.train)
+    self.report.check(interactions, self.protocol, counts)
     ranking = Ranking(
       self.model,
       Pairs.make_fields(interactions.num_users, interactions.num_items),
@@ -121,6 +129,7 @@ class PairsExperiment:
       self.batch_size,
       self.max_validation_users,
       self.seed,
+      self.report,
     )
 
 
@@ -137,6 +146,7 @@ class PairsBench:
     batch_size: positives of a step.
     max_validation_users: 0 is all.
     seed: of the order, and of the choice of validation users.
+    report: what the test gives besides.
   """
 
   judges_on_mesh = False
@@ -150,6 +160,7 @@ class PairsBench:
   batch_size: int
   max_validation_users: int
   seed: int
+  report: EvalReport = EvalReport()
 
   @property
   def data_name(self) -> str:
@@ -217,20 +228,27 @@ class PairsBench:
       floor=False,
     ).metrics
 
-  def test(self, weights: Params) -> EvalResult:
-    """Test metrics with intervals and floor."""
+  def test(self, weights: Params) -> ReportedResult:
+    """Test metrics with intervals and floor, slices, and metrics of lists."""
     users = make_eval_set(self.interactions, self.split, "test")
-    return self._judge(weights, users, self.protocol)
+    result = self._judge(weights, users, self.protocol, **self.report.options)
+    return self.report.complete(
+      result, users, self.interactions, self.split.train
+    )
 
-  def facts(self, tested: EvalResult) -> dict[str, Any]:
+  def facts(self, tested: ReportedResult) -> dict[str, Any]:
     """What result.json tells besides."""
     return {
       "objective": f"BinaryCrossEntropy({self.task.num_negatives} negatives)",
       "num_test_users": tested.num_users,
       "leakage": self.split.leakage.to_dict(),
       "validation_protocol": self.validation_protocol.describe(),
-    }
+    } | tested.facts()
 
-  def save(self, record: RunRecord, tested: EvalResult, name: str) -> None:
-    """Writes the metrics of each user."""
+  def save(self, record: RunRecord, tested: ReportedResult, name: str) -> None:
+    """Writes the metrics of each user, and those of slices with a plot."""
     record.save_per_user(name, user_id=tested.user_id, **tested.per_user)
+    title = (
+      f"{type(self.task.ranking.model).__name__}: test on {self.data_name}"
+    )
+    save_slices(record, name, tested.slice_rows(), title=title)

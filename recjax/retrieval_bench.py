@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num, Shaped
 
-from recjax import files
 from recjax.data.eval_set import EvalSet, make_eval_set
 from recjax.data.example_batches import ExampleBatches
 from recjax.data.interactions import Interactions
@@ -19,13 +18,13 @@ from recjax.data.negatives import item_counts
 from recjax.data.ragged import Ragged
 from recjax.data.splits import Split
 from recjax.evaluation.chance import above_chance
+from recjax.evaluation.eval_report import EvalReport, ReportedResult
 from recjax.evaluation.evaluate import EvalResult, evaluate
 from recjax.evaluation.protocol import Protocol
-from recjax.evaluation.slices import SliceTable, item_slices, user_slices
 from recjax.retrieval.scorers import DotProductScorer, InterestScorer
 from recjax.retrieval.topk import top_k
 from recjax.runs.record import RunRecord
-from recjax.runs.slice_plot import plot_slices
+from recjax.runs.slice_files import save_slices
 from recjax.tasks.hard_mining import mine_hard_negatives
 from recjax.tasks.list_negatives import HARD_LISTS, MINED
 from recjax.tasks.pairs import USER
@@ -53,6 +52,7 @@ class RetrievalBench:
     max_validation_users: validation on at most so many queries; 0 is all.
     batch_size: positives of one step.
     seed: of the order, and of the choice of validation queries.
+    report: what the test gives besides.
   """
 
   judges_on_mesh = False
@@ -67,6 +67,7 @@ class RetrievalBench:
   max_validation_users: int
   batch_size: int
   seed: int
+  report: EvalReport = EvalReport()
 
   @property
   def data_name(self) -> str:
@@ -268,18 +269,21 @@ class RetrievalBench:
       floor=False,
     ).metrics
 
-  def test(self, weights: Params) -> EvalResult:
-    """Test metrics with intervals and floor."""
-    options = {"per_target": True}
-    return self.judge(weights, self.eval_set("test"), self.protocol, **options)
+  def test(self, weights: Params) -> ReportedResult:
+    """Test metrics with intervals and floor, slices, and metrics of lists."""
+    queries = self.eval_set("test")
+    result = self.judge(weights, queries, self.protocol, **self.report.options)
+    return self.report.complete(
+      result, queries, self.interactions, self.split.train
+    )
 
-  def facts(self, tested: EvalResult) -> dict[str, Any]:
+  def facts(self, tested: ReportedResult) -> dict[str, Any]:
     """What result.json tells besides."""
     facts = {
       "objective": self.task.describe(),
       "num_test_users": tested.num_users,
       "leakage": self.split.leakage.to_dict(),
-    }
+    } | tested.facts()
     if getattr(self.protocol.candidates, "among", "all") == "unseen":
       facts["above_chance"] = {
         name: dataclasses.asdict(value)
@@ -287,30 +291,11 @@ class RetrievalBench:
       }
     return facts
 
-  def slices(self, tested: EvalResult) -> dict[str, SliceTable]:
-    """Test metrics by training events of users, and of targets."""
-    user_id = self.interactions.user_id[self._train_rows]
-    events = np.bincount(user_id, minlength=self.interactions.num_users + 1)
-    return {
-      "users": user_slices(tested, events),
-      "items": item_slices(tested, self.counts),
-    }
-
-  def save(self, record: RunRecord, tested: EvalResult, name: str) -> None:
+  def save(self, record: RunRecord, tested: ReportedResult, name: str) -> None:
     """Writes the metrics of each query, and those of slices with a plot."""
     record.save_per_user(name, user_id=tested.user_id, **tested.per_user)
-    slices = {of: table.rows() for of, table in self.slices(tested).items()}
-    path = record.workdir / "slices" / f"{name}.json"
-    files.write_json_atomically(path, slices)
-    record.plots_dir.mkdir(exist_ok=True)
-    (metric, *_) = tested.metrics
-    for of, rows in slices.items():
-      plot_slices(
-        {type(self.task.model).__name__: rows},
-        metric,
-        record.plots_dir / f"{name}-{of}.png",
-        title=f"{self.data_name}: {of} by training events",
-      )
+    title = f"{type(self.task.model).__name__}: test on {self.data_name}"
+    save_slices(record, name, tested.slice_rows(), title=title)
 
 
 def _blocks(

@@ -17,6 +17,7 @@ from recjax.data.prepare import Source, prepare
 from recjax.data.splits import LeaveOneOut, Split
 from recjax.embeddings.groups import TableSettings
 from recjax.errors import ConfigError, check_range
+from recjax.evaluation.eval_report import EvalReport
 from recjax.evaluation.protocol import Protocol
 from recjax.models.two_tower import TwoTower
 from recjax.retrieval_bench import RetrievalBench
@@ -68,6 +69,7 @@ class RetrievalExperiment:
     mesh: devices.
     protocol: how the test part is judged, and the validation part alike.
     max_validation_users: validation on at most so many queries; 0 is all.
+    report: what the test gives besides: slices, and metrics of lists.
     seed: of everything random but the protocol's candidates.
   """
 
@@ -96,6 +98,9 @@ class RetrievalExperiment:
   mesh: MeshConfig = MeshConfig()
   protocol: Protocol = Protocol()
   max_validation_users: int = 10_000
+  report: EvalReport = dataclasses.field(
+    default=EvalReport(), metadata={"silent_default": True}
+  )
   seed: int = 0
 
   def __post_init__(self):
@@ -137,6 +142,8 @@ class RetrievalExperiment:
     """
     interactions = prepare(self.source, data_dir, cache_dir)
     split = split_data(self.splitter, interactions, data_dir)
+    counts = item_counts(interactions, split.train)
+    self.report.check(interactions, self.protocol, counts)
     user, context, item = self._sides(interactions, split)
     task = Retrieval(
       self.model,
@@ -166,7 +173,7 @@ class RetrievalExperiment:
     return RetrievalBench(
       interactions,
       split,
-      item_counts(interactions, split.train),
+      counts,
       task,
       columns,
       protocol,
@@ -174,6 +181,7 @@ class RetrievalExperiment:
       self.max_validation_users,
       self.batch_size,
       self.seed,
+      self.report,
     )
 
   def _protocol(self, split: Split) -> Protocol:

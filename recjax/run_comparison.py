@@ -191,7 +191,7 @@ class RunComparison:
       kept = self._aucs_of_users(blank.metric, pairs)
     note = _seeds_note(pairs)
     if kept.num_left_out:
-      note += f"; {kept.num_left_out:,} users of one class left out"
+      note += f"; {kept.num_left_out:,} users without a value left out"
     tests = [
       dataclasses.replace(
         blank,
@@ -218,7 +218,10 @@ class RunComparison:
   def _values_of_users(
     self, metric: str, pairs: list[tuple[Run, Run]]
   ) -> UserComparison | None:
-    """By the values of each user that runs of ranked lists keep."""
+    """By the values of each user that runs of ranked lists keep.
+
+    Users for whom a metric of lists is undefined in any run are left out.
+    """
     runs = [run for pair in pairs for run in pair]
     path = pathlib.Path("per_user") / "test.npz"
     if not any((run.workdir / path).exists() for run in runs):
@@ -229,11 +232,12 @@ class RunComparison:
         raise _NoTestError("no values of users")
       if not np.array_equal(table["user_id"], tables[0]["user_id"]):
         raise DataError(_other_rows(runs[0], run, "users"))
-    a, b = (
-      np.stack([table[metric] for table in side])
-      for side in (tables[0::2], tables[1::2])
-    )
-    return compare_values(a, b)
+    values = np.stack([table[metric] for table in tables])
+    known = ~np.isnan(values).any(axis=0)
+    if not known.any():
+      raise _NoTestError("no user has a value")
+    values = values[:, known]
+    return compare_values(values[0::2], values[1::2], int((~known).sum()))
 
   def _aucs_of_users(
     self, metric: str, pairs: list[tuple[Run, Run]]

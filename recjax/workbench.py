@@ -19,10 +19,12 @@ from recjax.data.planted_truth import bayes_optimal
 from recjax.data.ragged import Ragged
 from recjax.data.sequences import training_sequences
 from recjax.data.splits import Split
+from recjax.evaluation.eval_report import EvalReport, ReportedResult
 from recjax.evaluation.evaluate import EvalResult, evaluate
 from recjax.evaluation.protocol import Protocol
 from recjax.retrieval.scorers import DotProductScorer
 from recjax.runs.record import RunRecord
+from recjax.runs.slice_files import save_slices
 from recjax.tasks.next_item import NextItem
 from recjax.types import Params
 
@@ -44,6 +46,7 @@ class Workbench:
     batch_size: sequences of one step.
     seed: of the order, and of the choice of validation users.
     planted: the process that the data were drawn from, if it is known.
+    report: what the test gives besides.
   """
 
   judges_on_mesh = False
@@ -58,6 +61,7 @@ class Workbench:
   batch_size: int
   seed: int
   planted: PlantedProcess | None = None
+  report: EvalReport = EvalReport()
 
   @property
   def data_name(self) -> str:
@@ -136,18 +140,21 @@ class Workbench:
       **options,
     )
 
-  def test(self, params: Params) -> EvalResult:
-    """Test metrics with intervals and floor."""
+  def test(self, params: Params) -> ReportedResult:
+    """Test metrics with intervals and floor, slices, and metrics of lists."""
     eval_set = make_eval_set(self.interactions, self.split, "test")
-    return self.judge(params, eval_set)
+    result = self.judge(params, eval_set, **self.report.options)
+    return self.report.complete(
+      result, eval_set, self.interactions, self.split.train
+    )
 
-  def facts(self, tested: EvalResult) -> dict[str, Any]:
+  def facts(self, tested: ReportedResult) -> dict[str, Any]:
     """What result.json tells besides."""
     facts = {
       "objective": type(self.task.objective).__name__,
       "num_test_users": tested.num_users,
       "leakage": self.split.leakage.to_dict(),
-    }
+    } | tested.facts()
     if self.planted is not None:
       eval_set = make_eval_set(self.interactions, self.split, "test")
       truth = bayes_optimal(self.planted, eval_set)
@@ -155,9 +162,11 @@ class Workbench:
       facts["bayes_optimal_expected"] = truth.expected
     return facts
 
-  def save(self, record: RunRecord, tested: EvalResult, name: str) -> None:
-    """Writes the metrics of each user."""
+  def save(self, record: RunRecord, tested: ReportedResult, name: str) -> None:
+    """Writes the metrics of each user, and those of slices with a plot."""
     record.save_per_user(name, user_id=tested.user_id, **tested.per_user)
+    title = f"{type(self.task.model).__name__}: test on {self.data_name}"
+    save_slices(record, name, tested.slice_rows(), title=title)
 
 
 def split_data(

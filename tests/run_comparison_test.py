@@ -265,6 +265,30 @@ def test_ranked_lists_are_compared_by_their_users(tmp_path):
   assert by_over(findings, "mrr")["good", "poor", "users"].note == (
     "no values of users"
   )
+  # Metrics of lists may be undefined for some users, or for all.
+  for missing, rows in (("users", [3, 7]), ("all", range(50))):
+    for (name, seed), kept in values.items():
+      kept = kept.copy()
+      if name == "poor":
+        kept[rows] = np.nan
+      RunRecord(tmp_path / f"{name}{seed}").save_per_user(
+        "test", user_id=np.arange(50), **{"ndcg@10": kept}
+      )
+    found = by_over(
+      RunComparison(groups_of(tmp_path)).find(["ndcg@10"]), "ndcg@10"
+    )
+    if missing == "all":
+      assert found["good", "poor", "users"].note == "no user has a value"
+      continue
+    known = np.delete(np.arange(50), rows)
+    t = found["good", "poor", "users (t)"]
+    expected = scipy.stats.ttest_rel(a[known], b[known]).pvalue
+    assert t.p_value == pytest.approx(expected) and t.num == 48
+    assert "2 users without a value left out" in t.note
+  for (name, seed), kept in values.items():
+    RunRecord(tmp_path / f"{name}{seed}").save_per_user(
+      "test", user_id=np.arange(50), **{"ndcg@10": kept}
+    )
   RunRecord(tmp_path / "poor1").save_per_user(
     "test", user_id=np.arange(50) + 1, **{"ndcg@10": values["poor", 1]}
   )

@@ -59,7 +59,7 @@ def above_chance(result: EvalResult) -> dict[str, AboveChance]:
       formulas are not exact; take a protocol of `AllItems`.
 
   Returns:
-    One comparison a metric.
+    One comparison a metric of the protocol.
 
   Raises:
     DataError: the result does not know how many candidates there were.
@@ -73,7 +73,7 @@ def above_chance(result: EvalResult) -> dict[str, AboveChance]:
     result.num_candidates, result.num_targets, result.protocol
   )
   differences = np.stack(
-    [_beyond(values, expected[key]) for key, values in result.per_user.items()]
+    [_beyond(result.per_user[key], value) for key, value in expected.items()]
   )
   found = user_intervals(differences, result.user_id)
   return {
@@ -83,7 +83,7 @@ def above_chance(result: EvalResult) -> dict[str, AboveChance]:
       float(differences[row].mean()),
       found[row],
     )
-    for row, key in enumerate(result.per_user)
+    for row, key in enumerate(expected)
   }
 
 

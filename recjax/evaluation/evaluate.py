@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Num
 from recjax.data.eval_set import EvalSet
 from recjax.data.ragged import Ragged
 from recjax.errors import DataError
-from recjax.evaluation.candidates import AllItems
+from recjax.evaluation.candidates import AllItems, Candidates
 from recjax.evaluation.item_blocks import count_candidates
 from recjax.evaluation.judging import TargetValues, judge, target_values
 from recjax.evaluation.protocol import Protocol
@@ -25,6 +25,7 @@ from recjax.evaluation.ranking import (
 )
 from recjax.evaluation.resampling import user_intervals
 from recjax.evaluation.sampling import draw_candidates, unique_rows
+from recjax.evaluation.top_lists import ListMaker, TopLists
 from recjax.progress import track
 from recjax.retrieval.scorers import PopularityScorer, Scorer
 
@@ -49,6 +50,7 @@ class EvalResult:
     num_candidates: of each query, the targets among them.
     num_targets: of each query.
     targets: values of each target, if asked for.
+    lists: what the queries are recommended, if asked for.
   """
 
   metrics: dict[str, float]
@@ -66,12 +68,14 @@ class EvalResult:
     default_factory=lambda: np.zeros(0, np.int64)
   )
   targets: TargetValues | None = None
+  lists: TopLists | None = None
 
 
 class _Ranking(NamedTuple):
-  """How targets are ranked, and among how many."""
+  """How targets are ranked, and among how many; and how lists are made."""
 
   rank: Callable[..., list[RankedTargets]]
+  lists: Callable[[int], ListMaker]
   targets: Ragged
   num_candidates: Int[np.ndarray, " query"]
 
@@ -91,6 +95,7 @@ def evaluate(
   floor: bool = True,
   progress: bool = True,
   per_target: bool = False,
+  list_length: int = 0,
 ) -> EvalResult:
   """Judges a scorer on the targets of the users under a protocol.
 
@@ -108,7 +113,8 @@ def evaluate(
     intervals: whether to compute bootstrap intervals.
     floor: whether to judge ranking by popularity, too.
     progress: whether a bar may show up.
-    per_target: whether to keep the values of each target, for slices by item.
+    per_target: whether to keep the values of each target.
+    list_length: items of the lists to keep, see `top_lists`; 0 keeps none.
 
   Returns:
     The numbers.
@@ -117,15 +123,12 @@ def evaluate(
     DataError: the data, the scores or the candidates can not be used.
   """
   start = time.perf_counter()
-  _check(eval_set, num_items, popularity)
-  _check_per(eval_set, protocol.per)
-  chosen = protocol.choose(len(eval_set))
-  users = eval_set.take(chosen)
+  _check(eval_set, num_items, popularity, protocol.per)
+  users, ask = _choose(eval_set, queries, protocol)
   counts = (popularity, all_popularity)
-  watch = _watch if progress else lambda blocks: blocks
-  options = {"user_block": user_block, "item_block": item_block, "watch": watch}
+  options = _options((user_block, item_block), progress)
   ranking = _make_ranking(users, protocol, num_items, counts, options)
-  groups = ranking.rank(scorer, _make_ask(queries, chosen))
+  groups = ranking.rank(scorer, ask)
   result = _result(groups, users, ranking, protocol)
   more: dict[str, Any] = {"wall_secs": time.perf_counter() - start}
   if intervals:
@@ -134,6 +137,8 @@ def evaluate(
     more["floor"] = _floor(ranking.rank, popularity, users, protocol)
   if per_target:
     more["targets"] = target_values(groups, ranking.targets, protocol)
+  if list_length:
+    more["lists"] = ranking.lists(list_length).make(scorer, ask, popularity)
   return dataclasses.replace(result, **more)
 
 
@@ -175,6 +180,12 @@ def _intervals(result: EvalResult) -> dict[str, tuple[float, float]]:
   return dict(zip(result.per_user, user_intervals(table, result.user_id)))
 
 
+def _options(blocks: tuple[int, int], progress: bool) -> dict[str, Any]:
+  """How many users and items are scored at once, and whether a bar shows."""
+  watch = _watch if progress else lambda blocks: blocks
+  return {"user_block": blocks[0], "item_block": blocks[1], "watch": watch}
+
+
 def _watch(blocks: list) -> Iterable:
   return track(blocks, "Evaluating")
 
@@ -195,16 +206,19 @@ def _make_ranking(
   """Draws candidates once, for all scorers; `counts` of training and of all."""
   targets = unique_rows((users.targets,), len(users), num_items)
   spec = protocol.candidates
+  whole: Callable[[], dict[str, Any]] = lambda: {
+    "seen": _seen(users, protocol.exclude_seen, num_items),
+    "num_items": num_items,
+    "among": _among(spec, counts[0]),
+  }
+  lists = lambda k: ListMaker(targets, k=k, **whole(), **blocks)
   if isinstance(spec, AllItems):
-    options = {
-      "seen": _seen(users, protocol.exclude_seen, num_items),
-      "num_items": num_items,
-      "among": _among(spec, counts[0]),
-    }
+    options = whole()
     return _Ranking(
       functools.partial(
         rank_in_catalogue, targets=targets, **options, **blocks
       ),
+      lists,
       targets,
       count_candidates(targets, **options),
     )
@@ -219,15 +233,16 @@ def _make_ranking(
     functools.partial(
       rank_among_candidates, targets=targets, candidates=drawn, **few
     ),
+    lists,
     targets,
     targets.lengths + np.count_nonzero(drawn, axis=1),
   )
 
 
 def _among(
-  spec: AllItems, popularity: Num[np.ndarray, " vocab"]
+  spec: Candidates, popularity: Num[np.ndarray, " vocab"]
 ) -> Int[np.ndarray, " cand"] | None:
-  if spec.among == "all":
+  if not isinstance(spec, AllItems) or spec.among == "all":
     return None
   unseen = np.flatnonzero(np.asarray(popularity[1:]) == 0) + 1
   if not len(unseen):
@@ -239,7 +254,10 @@ def _among(
 
 
 def _check(
-  eval_set: EvalSet, num_items: int, popularity: Num[np.ndarray, " vocab"]
+  eval_set: EvalSet,
+  num_items: int,
+  popularity: Num[np.ndarray, " vocab"],
+  per: str,
 ) -> None:
   if not len(eval_set):
     raise DataError(
@@ -263,6 +281,7 @@ def _check(
       f"the target {targets.values[index]} of user {user} is not in the"
       f" catalogue of items 1 to {num_items} ({int(wrong.sum())} such targets)."
     )
+  _check_per(eval_set, per)
 
 
 def _check_per(eval_set: EvalSet, per: str) -> None:
@@ -294,10 +313,14 @@ def _seen(users: EvalSet, exclude_seen: str, num_items: int) -> Ragged:
   return unique_rows(parts, len(users), num_items)
 
 
-def _make_ask(
+def _choose(
+  eval_set: EvalSet,
   queries: Num[Array, "user *rest"] | Num[np.ndarray, "user *rest"] | Queries,
-  chosen: Int[np.ndarray, " chosen"],
-) -> Queries:
+  protocol: Protocol,
+) -> tuple[EvalSet, Queries]:
+  """Who is judged, and what gives their queries."""
+  chosen = protocol.choose(len(eval_set))
+  users = eval_set.take(chosen)
   if callable(queries):
-    return lambda rows: queries(chosen[rows])
-  return lambda rows: jnp.asarray(queries[chosen[rows]])
+    return users, lambda rows: queries(chosen[rows])
+  return users, lambda rows: jnp.asarray(queries[chosen[rows]])

@@ -1,10 +1,11 @@
-"""Cold-start slices: metrics by the number of training events.
+"""Slices: metrics by the number of training events, or by a feature.
 
 A user with three events in training and an item with none are different
 questions to a model than their averages. `user_slices` groups queries by the
 history of their user, `item_slices` single targets by how often the item was
-trained on. A target's own values know no other targets: hit rate and recall
-are one thing, NDCG is its gain 1 / log2(rank + 1), MRR its reciprocal rank.
+trained on; `user_feature_slices` and `item_feature_slices` by the values of a
+feature. A target's own values know no other targets: hit rate and recall are
+one thing, NDCG is its gain 1 / log2(rank + 1), MRR its reciprocal rank.
 """
 
 import dataclasses
@@ -13,42 +14,51 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num, Shaped
 
 from recjax.errors import ConfigError, DataError, check_range
 from recjax.evaluation.evaluate import EvalResult
-from recjax.evaluation.resampling import user_intervals
+from recjax.evaluation.feature_values import FeatureValues, equal_ends
+from recjax.evaluation.judging import TargetValues
+from recjax.evaluation.resampling import defined, user_intervals
 
 ENDS = (0, 5, 20, 100)
 """Slices 0, 1-5, 6-20, 21-100 and 101 or more."""
+EVENTS = "training events"
+"""What users and items are sliced by unless told otherwise."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-  """The users, or the targets, with so many training events.
+  """The users, or the targets, with so many events or of one value.
 
   Attributes:
-    low: the fewest training events.
+    low: the fewest training events; None where there is a name.
     high: the most; None sets no limit.
     num_users: distinct users with a query here.
     num_items: distinct items that are targets here; None in slices of users.
     num_targets: targets here.
     metrics: means over the queries of the users, or over the targets; empty
-      where there are none.
+      where there are none. Queries for which one is undefined have no part
+      in it.
     intervals: 95% bootstrap intervals of these, over users.
+    name: the value of a feature; "" where there are bounds.
   """
 
-  low: int
+  low: int | None
   high: int | None
   num_users: int
   num_items: int | None
   num_targets: int
   metrics: dict[str, float]
   intervals: dict[str, tuple[float, float]]
+  name: str = ""
 
   @property
   def label(self) -> str:
-    """Such as "0", "1-5" or "101+"."""
+    """Such as "0", "1-5", "101+" or "Drama"."""
+    if self.name:
+      return self.name
     if self.high is None:
       return f"{self.low}+"
     if self.low == self.high:
@@ -63,17 +73,21 @@ class SliceTable:
   Attributes:
     of: "users" or "items".
     slices: empty ones included, so that models stand beside each other.
+    by: what they are told apart by.
   """
 
   of: str
   slices: tuple[Slice, ...]
+  by: str = EVENTS
 
   def rows(self) -> list[dict[str, Any]]:
     """Plain values for JSON, one a slice."""
-    return [
-      {"of": self.of, "slice": each.label} | dataclasses.asdict(each)
-      for each in self.slices
-    ]
+    rows = []
+    for each in self.slices:
+      fields = dataclasses.asdict(each)
+      del fields["name"]  # The label says it.
+      rows.append({"of": self.of, "by": self.by, "slice": each.label} | fields)
+    return rows
 
   def markdown(self, metrics: Sequence[str] = ()) -> str:
     """A Markdown table.
@@ -113,7 +127,7 @@ class SliceTable:
       numbers.append(each.num_targets)
       line = [each.label, *(f"{number:,}" for number in numbers)]
       lines.append(line + [_metric_text(each, name) for name in names])
-    return ["training events", *counts, *names], lines
+    return [self.by, *counts, *names], lines
 
 
 def _metric_text(each: Slice, name: str) -> str:
@@ -143,11 +157,8 @@ def popularity_ends(
   seen = counts[1:][counts[1:] > 0]
   if not len(seen):
     raise DataError("no item has a training event, so none is popular.")
-  shares = np.arange(1, num) / num
-  ends = np.quantile(seen, shares, method="inverted_cdf")
-  cold = [0] if len(seen) < len(counts) - 1 else []
-  ends = {int(end) for end in (*cold, *ends)} - {int(seen.max())}
-  return tuple(sorted(ends))
+  cold = (0,) if len(seen) < len(counts) - 1 else ()
+  return (*cold, *map(int, equal_ends(seen, num)))
 
 
 def user_slices(
@@ -155,13 +166,15 @@ def user_slices(
   num_events: Num[np.ndarray, " vocab"],
   *,
   ends: tuple[int, ...] = ENDS,
+  by: str = EVENTS,
 ) -> SliceTable:
   """Metrics by how many training events the user of a query has.
 
   Args:
     result: of `evaluate`.
-    num_events: training events by user id.
+    num_events: training events by user id, or another number.
     ends: the most events of each slice but the last, which has no end.
+    by: what the numbers are.
 
   Returns:
     The table.
@@ -171,22 +184,35 @@ def user_slices(
     DataError: a user has no count.
   """
   events = _look_up("user", num_events, result.user_id)
-  slices = []
-  for low, high in _bounds(ends):
-    rows = np.flatnonzero(_inside(events, low, high))
-    users = result.user_id[rows]
-    values = {key: value[rows] for key, value in result.per_user.items()}
-    slices.append(
-      Slice(
-        low,
-        high,
-        len(np.unique(users)),
-        None,
-        int(result.num_targets[rows].sum()),
-        *_summary(values, users),
-      )
-    )
-  return SliceTable("users", tuple(slices))
+  slices = (
+    _of_users(result, _inside(events, low, high), low, high)
+    for low, high in _bounds(ends)
+  )
+  return SliceTable("users", tuple(slices), by)
+
+
+def user_feature_slices(
+  result: EvalResult, feature: FeatureValues
+) -> SliceTable:
+  """Metrics by the values of a feature of the users.
+
+  Args:
+    result: of `evaluate`.
+    feature: of the users; one with several values is in several slices.
+
+  Returns:
+    The table, with a slice more for users without a value.
+
+  Raises:
+    DataError: a user is not known.
+  """
+  feature = feature.with_missing()
+  member = _look_up("user", feature.member, result.user_id)
+  slices = (
+    _of_users(result, member[:, place], None, None, name)
+    for place, name in enumerate(feature.values)
+  )
+  return SliceTable("users", tuple(slices), feature.name)
 
 
 def item_slices(
@@ -194,6 +220,7 @@ def item_slices(
   counts: Num[np.ndarray, " vocab"],
   *,
   ends: tuple[int, ...] = ENDS,
+  by: str = EVENTS,
 ) -> SliceTable:
   """Metrics by how many training events a target has; each counts once.
 
@@ -201,6 +228,7 @@ def item_slices(
     result: of `evaluate(..., per_target=True)`.
     counts: training events by item id.
     ends: the most events of each slice but the last; see `popularity_ends`.
+    by: what the numbers are.
 
   Returns:
     The table.
@@ -210,29 +238,88 @@ def item_slices(
     DataError: the result holds no values of single targets, or an item has
       no count.
   """
-  targets = result.targets
-  if targets is None:
+  events = _look_up("item", counts, _targets(result).item_id)
+  slices = (
+    _of_items(result, _inside(events, low, high), low, high)
+    for low, high in _bounds(ends)
+  )
+  return SliceTable("items", tuple(slices), by)
+
+
+def item_feature_slices(
+  result: EvalResult, feature: FeatureValues
+) -> SliceTable:
+  """Metrics by the values of a feature of the targets; each counts once.
+
+  Args:
+    result: of `evaluate(..., per_target=True)`.
+    feature: of the items; one with several values is in several slices.
+
+  Returns:
+    The table, with a slice more for items without a value.
+
+  Raises:
+    DataError: the result holds no values of single targets, or an item is
+      not known.
+  """
+  feature = feature.with_missing()
+  member = _look_up("item", feature.member, _targets(result).item_id)
+  slices = (
+    _of_items(result, member[:, place], None, None, name)
+    for place, name in enumerate(feature.values)
+  )
+  return SliceTable("items", tuple(slices), feature.name)
+
+
+def _targets(result: EvalResult) -> TargetValues:
+  if result.targets is None:
     raise DataError(
       "slices by item need the values of single targets; evaluate with"
       " per_target=True."
     )
-  events = _look_up("item", counts, targets.item_id)
-  slices = []
-  for low, high in _bounds(ends):
-    rows = np.flatnonzero(_inside(events, low, high))
-    users = result.user_id[targets.query[rows]]
-    values = {key: value[rows] for key, value in targets.values.items()}
-    slices.append(
-      Slice(
-        low,
-        high,
-        len(np.unique(users)),
-        len(np.unique(targets.item_id[rows])),
-        len(rows),
-        *_summary(values, users),
-      )
-    )
-  return SliceTable("items", tuple(slices))
+  return result.targets
+
+
+def _of_users(
+  result: EvalResult,
+  inside: Bool[np.ndarray, " query"],
+  low: int | None,
+  high: int | None,
+  name: str = "",
+) -> Slice:
+  rows = np.flatnonzero(inside)
+  users = result.user_id[rows]
+  values = {key: value[rows] for key, value in result.per_user.items()}
+  return Slice(
+    low,
+    high,
+    len(np.unique(users)),
+    None,
+    int(result.num_targets[rows].sum()),
+    *_summary(values, users),
+    name,
+  )
+
+
+def _of_items(
+  result: EvalResult,
+  inside: Bool[np.ndarray, " target"],
+  low: int | None,
+  high: int | None,
+  name: str = "",
+) -> Slice:
+  targets, rows = _targets(result), np.flatnonzero(inside)
+  users = result.user_id[targets.query[rows]]
+  values = {key: value[rows] for key, value in targets.values.items()}
+  return Slice(
+    low,
+    high,
+    len(np.unique(users)),
+    len(np.unique(targets.item_id[rows])),
+    len(rows),
+    *_summary(values, users),
+    name,
+  )
 
 
 def _bounds(ends: tuple[int, ...]) -> list[tuple[int, int | None]]:
@@ -253,9 +340,9 @@ def _inside(
 
 def _look_up(
   what: str,
-  counts: Num[np.ndarray, " vocab"],
+  counts: Shaped[np.ndarray, "vocab *rest"],
   ids: Int[np.ndarray, " query"],
-) -> Num[np.ndarray, " query"]:
+) -> Shaped[np.ndarray, "query *rest"]:
   if len(ids) and ids.max() >= len(counts):
     raise DataError(
       f"counts of {what}s go up to id {len(counts) - 1}, but {what}"
@@ -269,8 +356,9 @@ def _summary(
   users: Int[np.ndarray, " query"],
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
   """Means and their intervals; nothing of nothing."""
-  if not len(users):
-    return {}, {}
-  means = {k: float(v.mean(dtype=np.float64)) for k, v in values.items()}
-  table = np.stack(list(values.values())).astype(np.float64)
-  return means, dict(zip(values, user_intervals(table, users)))
+  means: dict[str, float] = {}
+  intervals: dict[str, tuple[float, float]] = {}
+  for names, table, rows in defined(values):
+    means |= dict(zip(names, map(float, table.mean(axis=1))))
+    intervals |= dict(zip(names, user_intervals(table, users[rows])))
+  return {k: means[k] for k in values if k in means}, intervals

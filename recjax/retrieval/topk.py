@@ -7,7 +7,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from recjax.errors import check_range
 from recjax.retrieval.scorers import Scorer, scorer_kind
@@ -17,6 +17,7 @@ def top_k(
   scorer: Scorer,
   queries: Num[Array, "batch *rest"],
   excluded: Int[Array, "batch len"] | None = None,
+  allowed: Bool[Array, " vocab"] | None = None,
   *,
   k: int,
   num_items: int,
@@ -28,6 +29,7 @@ def top_k(
     scorer: what scores.
     queries: one a user.
     excluded: item ids never returned, such as those seen; 0 is padding.
+    allowed: of each item id, whether it is ever returned; all by default.
     k: how many items.
     num_items: the size of the catalogue; ids run from 1 to it.
     item_block: items scored at once.
@@ -45,6 +47,7 @@ def top_k(
     scorer,
     queries,
     excluded,
+    allowed,
     kind=scorer_kind(scorer),
     k=k,
     num_items=num_items,
@@ -59,6 +62,7 @@ def _top_k(
   scorer: Scorer,
   queries: Num[Array, "batch *rest"],
   excluded: Int[Array, "batch len"] | None,
+  allowed: Bool[Array, " vocab"] | None,
   *,
   kind: tuple[type, ...],
   k: int,
@@ -74,7 +78,8 @@ def _top_k(
     ids = start + jnp.arange(width)
     ids = jnp.where(ids <= num_items, ids, 0)
     scores = scorer.scores(queries, ids)
-    scores = jnp.where((ids > 0)[None, :], scores, -jnp.inf)
+    valid = ids > 0 if allowed is None else (ids > 0) & allowed[ids]
+    scores = jnp.where(valid[None, :], scores, -jnp.inf)
     if excluded is not None:
       column = excluded - start
       # Below zero would count from the end; past the width is dropped.

@@ -100,6 +100,11 @@ def details(summary: str, text: str) -> str:
   )
 
 
+def folded(summary: str, content: str) -> str:
+  """A piece of the page that opens on a click."""
+  return f"<details><summary>{escape(summary)}</summary>{content}</details>"
+
+
 def definitions(fields: Sequence[tuple[str, str]]) -> str:
   """A list of names with what they are."""
   items = (

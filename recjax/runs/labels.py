@@ -1,7 +1,7 @@
 """How names and numbers are written in plots, tables and reports."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 _METRICS = {
@@ -14,15 +14,82 @@ _METRICS = {
   "ece": "ECE",
   "rmse": "RMSE",
 }
+_RANKING = ("ndcg", "hit_rate", "recall", "precision", "mrr", "map")
+_OF_LISTS = (
+  "novelty",
+  "diversity",
+  "serendipity",
+  "coverage",
+  "gini",
+  "average_popularity",
+  "popularity_lift",
+  "miscalibration",
+  "exposure_disparity",
+  "merit_disparity",
+)
+_OF_GROUPS = ("_gap", "_ratio")
+_LOWER_IS_BETTER = (
+  "log_loss",
+  "normalized_entropy",
+  "ece",
+  "rmse",
+  "miscalibration",
+  "exposure_disparity",
+  "merit_disparity",
+)
+# More is not better: lists at random have most of it, or least.
+_NEITHER = (
+  "novelty",
+  "diversity",
+  "coverage",
+  "gini",
+  "average_popularity",
+  "popularity_lift",
+)
+
+
+def _kind(name: str) -> str:
+  """What a metric is, without its cut-off and its task or feature."""
+  return name.partition("/")[0].partition("@")[0]
 
 
 def metric_label(name: str) -> str:
   """The usual spelling: "hit_rate@10" is "HR@10", "auc/click" "AUC click"."""
   name, _, task = name.partition("/")
   kind, at, cutoff = name.partition("@")
+  of_groups = ""
+  for ending in _OF_GROUPS:
+    if kind.endswith(ending):
+      kind, of_groups = kind.removesuffix(ending), ending.replace("_", " ")
   text = _METRICS.get(kind, kind.replace("_", " "))
-  text = (text if text[:1].isupper() else text.capitalize()) + at + cutoff
-  return f"{text} {task.replace('_', ' ')}" if task else text
+  text = text if text[:1].isupper() else text.capitalize()
+  text += of_groups + at + cutoff
+  return f"{text} {re.sub('[_/]', ' ', task)}" if task else text
+
+
+def is_of_lists(name: str) -> bool:
+  """Whether a metric tells of lists or groups, and not how right they are."""
+  kind = _kind(name)
+  return kind in _OF_LISTS or kind.endswith(_OF_GROUPS)
+
+
+def better(name: str) -> int:
+  """1 where larger is better, -1 where smaller is, 0 where neither."""
+  kind = _kind(name)
+  if kind in _LOWER_IS_BETTER or kind.endswith("_gap"):
+    return -1
+  return 0 if kind in _NEITHER else 1
+
+
+def headline(names: Iterable[str]) -> str:
+  """The metric that stands for a run: how right it is, at cut-off 10.
+
+  Args:
+    names: of metrics, at least one.
+  """
+  ordered = sorted(names, key=metric_order)
+  right = [name for name in ordered if not is_of_lists(name)] or ordered
+  return next((name for name in right if name.endswith("@10")), right[0])
 
 
 def floor_label(result: Mapping[str, Any]) -> str:
@@ -31,10 +98,16 @@ def floor_label(result: Mapping[str, Any]) -> str:
 
 
 def metric_order(name: str) -> tuple[int, int, str]:
-  """Sorts metrics by kind, then by cut-off as a number."""
-  kind, _, cutoff = name.partition("@")
-  kinds = ("ndcg", "hit_rate", "recall", "precision", "mrr", "map")
-  place = kinds.index(kind) if kind in kinds else len(kinds)
+  """Sorts metrics by kind, then by cut-off as a number; of lists come last."""
+  kind = _kind(name)
+  cutoff = name.partition("/")[0].partition("@")[2]
+  if kind in _RANKING:
+    place = _RANKING.index(kind)
+  elif kind in _OF_LISTS:
+    place = len(_RANKING) + 1 + _OF_LISTS.index(kind)
+  else:
+    place = len(_RANKING)
+    place += (1 + len(_OF_LISTS)) * kind.endswith(_OF_GROUPS)
   return place, int(cutoff) if cutoff.isdigit() else -1, name
 
 

@@ -163,7 +163,9 @@ def test_figure(result: Mapping[str, Any]) -> mpl_figure.Figure:
     result: content of result.json; `bayes_optimal` is drawn if it is there.
   """
   names = sorted(result["metrics"], key=labels.metric_order)
-  names = [name for name in names if result["metrics"][name] is not None]
+  known = [name for name in names if result["metrics"][name] is not None]
+  # Those of lists have other units: the tables tell them.
+  names = [name for name in known if not labels.is_of_lists(name)] or known
   figure = new_figure(max(5.2, 1.6 + 1.2 * len(names)), 3.9)
   axes = figure.subplots()
   _draw_values(axes, result, names)

@@ -5,6 +5,7 @@ operative.gin    what the run uses, defaults included, and its hash
 env.json         code and package versions, devices, data, command
 metrics.jsonl    one line a logged step
 per_user/*.npz   metrics of each user
+slices/*.json    metrics of slices, see `recjax.runs.slice_files`
 predictions/     scores of the test rows, see `recjax.runs.predictions`
 checkpoints/     of the training
 plots/           PNG

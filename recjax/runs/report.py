@@ -1,6 +1,7 @@
 """Reports of runs, made from their records alone."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 import re
@@ -12,11 +13,20 @@ import rich.table
 import rich.text
 
 from recjax import errors, files
-from recjax.runs import collection, front, html_page, labels, plots, tables
+from recjax.runs import (
+  collection,
+  front,
+  html_page,
+  labels,
+  plots,
+  slice_plot,
+  slice_tables,
+  tables,
+)
 
 # In a terminal: run, data set and seeds; a number with its interval.
 _NAMES_WIDTH, _NUMBER_WIDTH = 42, 19
-_PLOTS = ("training", "test", "pareto")
+_PLOTS = ("training", "test", "slices", "pareto")
 _INTERVALS = (
   "Intervals are of 95%: the bootstrap over users for one seed. Several seeds "
   "are given as mean ± standard deviation with their number n. Numbers of "
@@ -44,6 +54,11 @@ class _Content:
   tables: list[tables.ProtocolTable]
   failures: list[collection.Failure]
   runs: list[collection.Run]
+
+  @functools.cached_property
+  def sliced(self) -> list[slice_tables.SliceTables]:
+    """The slices of each run."""
+    return [slice_tables.slice_tables(run) for run in self.runs]
 
   @property
   def lead(self) -> str:
@@ -119,12 +134,11 @@ def _compared(
       for metric in table.metrics
       if all(group.estimate(metric) is not None for group in part)
     ]
-    at_10 = [metric for metric in shared if metric.endswith("@10")]
     if len(part) > 1 and shared:
       first = part[0].first
       dataset = re.sub(r"[^\w.-]+", "_", first["dataset"])
       name = f"{table.protocol_hash}_{dataset}_{first['data_fingerprint'][:8]}"
-      found.append((name, (at_10 or shared)[0], part))
+      found.append((name, labels.headline(shared), part))
   return found
 
 
@@ -143,6 +157,10 @@ def _plot_all(content: _Content) -> dict[str, bytes]:
       images[name] = plots.png_bytes(figure)
     name = _run_plot_name(number, run, "test")
     images[name] = plots.png_bytes(plots.test_figure(run.result))
+    if (sliced := content.sliced[number - 1]).slices:
+      figure = slice_plot.overview_figure(sliced.slices, sliced.metric)
+      name = _run_plot_name(number, run, "slices")
+      images[name] = plots.png_bytes(figure)
     if run.result.get("pareto_front"):
       figure = front.front_figure(run.result["pareto_front"])
       name = _run_plot_name(number, run, "pareto")
@@ -202,6 +220,7 @@ def _markdown(content: _Content, images: dict[str, bytes], title: str) -> str:
         lines += ["", f"![{kind}](plots/{name}.png)"]
     if run.result.get("pareto_front"):
       lines += ["", *front.front_markdown(run.result["pareto_front"])]
+    lines += content.sliced[number - 1].markdown()
     for summary, text in (
       ("Config", run.config_text),
       ("Environment", _environment_text(run)),
@@ -248,12 +267,13 @@ def _html(content: _Content, images: dict[str, bytes], title: str) -> str:
       + "</section>"
     )
   for number, run in enumerate(content.runs, 1):
-    sections.append(_run_section(number, run, images))
+    sliced = content.sliced[number - 1].html()
+    sections.append(_run_section(number, run, images, sliced))
   return html_page.page(title, content.lead, sections, _INTERVALS)
 
 
 def _run_section(
-  number: int, run: collection.Run, images: dict[str, bytes]
+  number: int, run: collection.Run, images: dict[str, bytes], sliced: str
 ) -> str:
   name = html_page.escape(run.result["name"])
   seed = html_page.escape(run.result["seed"])
@@ -269,6 +289,7 @@ def _run_section(
   if found:
     parts.append(f"<p>{html_page.escape(front.front_lead(found))}</p>")
     parts.append(html_page.table(*front.front_table(found)))
+  parts.append(sliced)
   parts.append(html_page.details("Config", run.config_text))
   parts.append(html_page.details("Environment", _environment_text(run)))
   return f"<section>{''.join(parts)}</section>"

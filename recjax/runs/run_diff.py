@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from recjax.runs.collection import Run
-from recjax.runs.record import read_json
+from recjax.runs.slice_files import load_slices
 
 _DATA = ("dataset", "data_fingerprint", "features_fingerprint")
 _CODE = ("commit", "dirty")
@@ -135,9 +135,7 @@ def _differing(
 
 def _slices(run: Run) -> dict[str, Any]:
   """Rows of slices by what they slice: in the result, or beside it."""
-  path = run.workdir / "slices" / "test.json"
-  beside = read_json(path) if path.exists() else {}
-  return (run.result.get("slices") or {}) | beside
+  return (run.result.get("slices") or {}) | load_slices(run.workdir)
 
 
 def _by_value(rows: Any) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A plot of cold-start slices: a metric against the training events."""
+"""Plots of slices: a metric by training events or by values of a feature."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,6 +21,9 @@ from recjax.runs.plot_style import (
 )
 
 Rows = Sequence[Mapping[str, Any]]
+_LONG_NAME = 9  # Letters; longer ones are written aslant.
+_MAX_WIDTH = 14.0
+_PANELS = 3  # Side by side.
 
 
 def slice_figure(
@@ -44,7 +47,8 @@ def slice_figure(
   _check(tables, metric)
   first = next(iter(tables.values()))
   place = np.arange(len(first))
-  figure = new_figure(max(4.9, 0.9 * len(first) + 1.4), 4.6)
+  width = min(max(4.9, 0.9 * len(first) + 1.4), _MAX_WIDTH)
+  figure = new_figure(width, 4.6)
   above, below = figure.subplots(
     2, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1)}
   )  # fmt: skip
@@ -55,9 +59,16 @@ def slice_figure(
   targets = np.array([row["num_targets"] for row in first], np.float64)
   below.bar(place, targets / max(targets.sum(), 1), 0.7, color=PALE)
   what = {"users": "the user", "items": "the item"}[first[0]["of"]]
-  names = [str(row["slice"]).replace("-", "–") for row in first]
+  by = str(first[0].get("by", "training events")).replace("_", " ")
+  named = first[0].get("low", 0) is None
+  names = [str(row["slice"]) for row in first]
+  names = names if named else [name.replace("-", "–") for name in names]
   below.set_xticks(place, names)
-  below.set(xlabel=f"training events of {what}", ylabel="share of\ntargets")
+  if max(map(len, names)) > _LONG_NAME:
+    below.tick_params(axis="x", labelrotation=40)
+    for text in below.get_xticklabels():
+      text.set(ha="right", rotation_mode="anchor")
+  below.set(xlabel=f"{by} of {what}", ylabel="share of\ntargets")
   above.set_ylabel(f"{labels.metric_label(metric)} (bars: 95% interval)")
   above.set_ylim(bottom=0)
   if len(tables) > 1:
@@ -114,6 +125,84 @@ def _check(tables: Mapping[str, Rows], metric: str) -> None:
         f"{model!r} has no metric {metric!r}; it has"
         f" {', '.join(sorted(known)) or 'none'}.{nearest(metric, known)}"
       )
+
+
+def overview_figure(
+  slices: Mapping[str, Rows], metric: str, *, title: str = ""
+) -> mpl_figure.Figure:
+  """A metric in all slices of one run, a panel for each of what they slice.
+
+  Args:
+    slices: rows of `SliceTable` by what they slice, such as "items/genres".
+    metric: such as "recall@20".
+    title: of the figure.
+
+  Returns:
+    The figure; a slice without targets, or without the metric, has no point.
+  """
+  columns = min(_PANELS, len(slices))
+  lines = -(-len(slices) // columns)
+  groups = [list(slices.values())[i::columns] for i in range(columns)]
+  heights = [
+    max(len(group[line]) for group in groups if line < len(group))
+    for line in range(lines)
+  ]
+  figure = new_figure(4.2 * columns + 0.6, 0.24 * sum(heights) + 0.9 * lines)
+  panels = figure.subplots(
+    lines,
+    columns,
+    squeeze=False,
+    gridspec_kw={"height_ratios": [height + 2 for height in heights]},
+  )
+  for number, axes in enumerate(panels.flat):
+    if number >= len(slices):
+      axes.set_axis_off()
+      continue
+    _draw_panel(axes, list(slices.values())[number], metric)
+    if number + columns >= len(slices):  # There is none below.
+      axes.set_xlabel(f"{labels.metric_label(metric)} (bars: 95% interval)")
+  if title:
+    figure.suptitle(title, color=INK, size=12, x=0.01, ha="left")
+  return figure
+
+
+def _draw_panel(axes: mpl_axes.Axes, rows: Rows, metric: str) -> None:
+  """One slice a line, from the top, with its number of targets."""
+  known = [i for i, row in enumerate(rows) if metric in row["metrics"]]
+  values = np.array([rows[i]["metrics"][metric] for i in known], np.float64)
+  ends = [rows[i]["intervals"].get(metric) for i in known]
+  ends = np.array([e or (v, v) for e, v in zip(ends, values)], np.float64)
+  axes.errorbar(
+    values,
+    np.array(known, np.float64),
+    xerr=np.abs(ends.reshape(-1, 2).T - values),
+    color=SERIES[0],
+    elinewidth=1.6,
+    capsize=2.5,
+    linewidth=0,
+    marker="o",
+    markersize=4.5,
+  )
+  names = [f"{row['slice']}  ({row['num_targets']:,})" for row in rows]
+  axes.set_yticks(range(len(rows)), names)
+  axes.set_ylim(len(rows) - 0.4, -0.6)
+  axes.set_xlim(left=0)
+  style_axes(axes, grid="x")
+  of = str(rows[0]["of"])
+  by = str(rows[0].get("by", "training events")).replace("_", " ")
+  title_axes(axes, f"{of.capitalize()} by {by}")
+
+
+def plot_overview(
+  slices: Mapping[str, Rows],
+  metric: str,
+  path: files.PathLike,
+  *,
+  title: str = "",
+) -> None:
+  """Writes `overview_figure` as PNG."""
+  content = png_bytes(overview_figure(slices, metric, title=title))
+  files.write_atomically(path, lambda file: file.write(content))
 
 
 def plot_slices(

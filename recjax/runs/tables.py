@@ -16,7 +16,8 @@ class Cell:
     text: what the cell says.
     note: said more quietly, such as an interval.
     is_number: whether it is set to the right.
-    is_best: whether it is the largest of its data set and metric.
+    is_best: whether it is the best of its data set and metric, where it is
+      known which is better.
   """
 
   text: str
@@ -165,9 +166,10 @@ def _run_row(
   for metric in metrics:
     estimate = group.estimate(metric)
     others = [rival.estimate(metric) for rival in rivals]
-    means = [other.mean for other in others if other is not None]
-    is_best = len(means) > 1 and (
-      estimate is not None and estimate.mean == max(means)
+    sign = labels.better(metric)
+    means = [sign * other.mean for other in others if other is not None]
+    is_best = (sign != 0 and len(means) > 1) and (
+      estimate is not None and sign * estimate.mean == max(means)
     )
     cells.append(estimate_cell(estimate, is_best=is_best))
   devices = {run.result["device"] for run in group.runs}

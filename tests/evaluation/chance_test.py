@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import math
 
@@ -133,6 +134,22 @@ def test_above_chance(oracle):
   # Opposite wishes: surely below.
   worse = judge(users, scorer, -wanted, popularity, **options)
   assert above_chance(worse)["mrr"].interval[1] < 0
+
+
+def test_metrics_of_lists_have_no_chance(oracle):
+  users = oracle.random_eval_set(4, 30, 20)
+  result = evaluate(
+    PopularityScorer(jnp.ones(21)),
+    np.zeros((30, 1), np.float32),
+    users,
+    Protocol(metrics=("ndcg",)),
+    num_items=20,
+    popularity=np.ones(21, int),
+    floor=False,
+  )
+  more = result.per_user | {"novelty@10": np.ones(30, np.float32)}
+  found = above_chance(dataclasses.replace(result, per_user=more))
+  assert set(found) == {"ndcg@10"}
 
 
 def test_what_can_not_be_compared(oracle):

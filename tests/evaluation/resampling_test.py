@@ -59,3 +59,28 @@ def test_a_single_user():
   assert user_intervals(values, users) == [(1.5, 1.5)]
   with pytest.raises(ConfigError, match="confidence"):
     user_intervals(values, users, confidence=2.0)
+
+
+def test_sums_over_users_drawn_anew():
+  rng = np.random.default_rng(3)
+  totals = np.stack([rng.random(40), np.ones(40)])
+  found = resampling.resampled_sums(totals, num_resamples=3000, seed=1)
+  assert (found[1] == 40).all()  # Always as many users.
+  error = totals[0].std() * np.sqrt(40)
+  assert found[0].mean() == pytest.approx(totals[0].sum(), abs=0.1 * error)
+  assert found[0].std() == pytest.approx(error, rel=0.06)
+
+
+def test_metrics_by_who_has_them():
+  nan = np.nan
+  values = {
+    "a": np.array([1, 2, 3], np.float32),
+    "b": np.array([nan, 2, 4], np.float32),
+    "c": np.array([nan, nan, nan], np.float32),
+    "d": np.array([4, 5, 6], np.float32),
+  }
+  whole, one = resampling.defined(values)
+  assert whole[0] == ["a", "d"] and whole[2].tolist() == [0, 1, 2]
+  assert whole[1].tolist() == [[1, 2, 3], [4, 5, 6]]
+  assert one[0] == ["b"] and one[1].tolist() == [[2, 4]]
+  assert one[2].tolist() == [1, 2]

@@ -6,10 +6,17 @@ import pytest
 
 from recjax.errors import ConfigError, DataError
 from recjax.evaluation.evaluate import EvalResult
+from recjax.evaluation.feature_values import FeatureValues
 from recjax.evaluation.judging import TargetValues
 from recjax.evaluation.protocol import Protocol
 from recjax.evaluation.resampling import user_intervals
-from recjax.evaluation.slices import item_slices, popularity_ends, user_slices
+from recjax.evaluation.slices import (
+  item_feature_slices,
+  item_slices,
+  popularity_ends,
+  user_feature_slices,
+  user_slices,
+)
 
 NUM_USERS, NUM_ITEMS = 80, 60
 ITEM_COUNTS = np.concatenate([[0], np.arange(NUM_ITEMS) // 3])
@@ -147,3 +154,54 @@ def test_what_can_not_be_sliced(result):
   without = dataclasses.replace(result, targets=None)
   with pytest.raises(DataError, match="per_target=True"):
     item_slices(without, ITEM_COUNTS)
+
+
+def test_slices_by_a_feature(result):
+  colour = np.arange(max(NUM_USERS, NUM_ITEMS) + 1) % 4
+  # Ids of rest 3 have no value; those of rest 2 have both.
+  member = np.stack([np.isin(colour, [0, 2]), np.isin(colour, [1, 2])], 1)
+  member[0] = False
+  feature = FeatureValues("colour", ("red", "blue"), member)
+  users = user_feature_slices(result, feature)
+  assert (users.of, users.by) == ("users", "colour")
+  inside = {"red": [0, 2], "blue": [1, 2], "(missing)": [3]}
+  assert [each.label for each in users.slices] == list(inside)
+  for each in users.slices:
+    rows = np.isin(colour[result.user_id], inside[each.label])
+    assert each.num_users == rows.sum() > 0 and each.low is None
+    values = result.per_user["mrr"][rows]
+    assert each.metrics["mrr"] == pytest.approx(values.mean(), rel=1e-5)
+  items = item_feature_slices(result, feature)
+  targets = result.targets
+  for each in items.slices:
+    rows = np.isin(colour[targets.item_id], inside[each.label])
+    assert each.num_targets == rows.sum() > 0
+    values = targets.values["mrr"][rows]
+    assert each.metrics["mrr"] == pytest.approx(values.mean(), rel=1e-5)
+  row = json.loads(json.dumps(items.rows()))[0]
+  assert row["of"] == "items" and row["by"] == "colour"
+  assert row["slice"] == "red" and "name" not in row
+  assert items.markdown(["mrr"]).startswith("| colour | users | items |")
+  few = FeatureValues("colour", ("red",), member[:9, :1])
+  with pytest.raises(DataError, match="counts of users go up to id 8"):
+    user_feature_slices(result, few)
+
+
+def test_undefined_values_have_no_part(result):
+  lift = np.full(NUM_USERS, np.nan, np.float32)
+  lift[::2] = np.arange(0, NUM_USERS, 2)
+  values = result.per_user | {"lift": lift, "never": np.full(NUM_USERS, np.nan)}
+  events = np.arange(NUM_USERS + 1) % 2
+  events[result.user_id[1::2]] = 0
+  events[result.user_id[::2]] = 1
+  table = user_slices(
+    dataclasses.replace(result, per_user=values), events, ends=(0,), by="turns"
+  )
+  assert table.rows()[0]["by"] == "turns"
+  cold, warm = table.slices
+  assert set(cold.metrics) == set(result.per_user)
+  assert list(warm.metrics) == [*result.per_user, "lift"]
+  assert warm.metrics["lift"] == pytest.approx(NUM_USERS / 2 - 1)
+  low, high = warm.intervals["lift"]
+  assert low < warm.metrics["lift"] < high
+  assert "–" in table.markdown(["lift"]).splitlines()[2]

@@ -43,6 +43,26 @@ def test_without_exclusions():
   np.testing.assert_array_equal(values, [[3.0, 2.0]] * 2)
 
 
+def test_only_what_is_allowed():
+  rng = np.random.default_rng(0)
+  vectors = rng.normal(size=(201, 4)).astype(np.float32)
+  queries = rng.normal(size=(15, 4)).astype(np.float32)
+  allowed = rng.random(201) < 0.1
+  excluded = np.tile(np.flatnonzero(allowed)[:2], (15, 1))
+  _, ids = top_k(
+    DotProductScorer(jnp.asarray(vectors)),
+    jnp.asarray(queries),
+    jnp.asarray(excluded, jnp.int32),
+    jnp.asarray(allowed),
+    k=5,
+    num_items=200,
+    item_block=64,
+  )
+  left = [i for i in np.flatnonzero(allowed)[2:] if i > 0]
+  for scores, row in zip(queries @ vectors.T, ids):
+    assert row.tolist() == sorted(left, key=lambda i: -scores[i])[:5]
+
+
 def test_k_is_checked():
   scorer = PopularityScorer(jnp.ones(4))
   for k in (0, 4):

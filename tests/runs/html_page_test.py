@@ -40,12 +40,13 @@ def test_all_text_is_escaped():
   body = [
     html_page.table((EVIL,), [tables.Row((cell,), is_reference=True)]),
     html_page.details(EVIL, EVIL),
+    html_page.folded(EVIL, html_page.table((), ())),
     html_page.definitions([(EVIL, EVIL)]),
     html_page.image(b"", EVIL),
   ]
   parsed = parse(html_page.page(EVIL, EVIL, body, EVIL))
   assert "script" not in {tag for tag, _ in parsed.tags}
-  assert parsed.texts.count(EVIL) == 11
+  assert parsed.texts.count(EVIL) == 12
   assert [a["alt"] for tag, a in parsed.tags if tag == "img"] == [EVIL]
 
 

@@ -15,6 +15,12 @@ from recjax.runs import labels
     ("new_thing", "New thing"),
     ("auc/never_married", "AUC never married"),
     ("log_loss/click*buy", "Log loss click*buy"),
+    ("diversity@10/genres", "Diversity@10 genres"),
+    ("ndcg_gap@10/gender", "NDCG gap@10 gender"),
+    (
+      "diversity_ratio@5/genres/age_group",
+      "Diversity ratio@5 genres age group",
+    ),
   ],
 )
 def test_metric_label(name, label):
@@ -31,6 +37,37 @@ def test_metric_order():
     "mrr",
     "x@1",
   ]
+
+
+def test_metrics_of_lists_come_last():
+  names = ["ndcg_gap@5/age", "gini@5", "novelty@5", "auc", "hit_rate@5"]
+  names += ["diversity@5/genres", "diversity@10/genres"]
+  assert sorted(names, key=labels.metric_order) == [
+    "hit_rate@5", "auc", "novelty@5", "diversity@5/genres",
+    "diversity@10/genres", "gini@5", "ndcg_gap@5/age",
+  ]  # fmt: skip
+  of_lists = [name for name in names if labels.is_of_lists(name)]
+  assert set(names) - set(of_lists) == {"auc", "hit_rate@5"}
+
+
+@pytest.mark.parametrize(
+  ("names", "expected"),
+  [
+    (["mrr", "hit_rate@5", "hit_rate@10", "ndcg@5"], "hit_rate@10"),
+    (["novelty@10", "ndcg@20", "mrr"], "ndcg@20"),
+    (["gini@10", "novelty@10"], "novelty@10"),
+    (["auc/click", "rmse/watch"], "auc/click"),
+  ],
+)
+def test_what_stands_for_a_run(names, expected):
+  assert labels.headline(names) == expected
+
+
+def test_what_is_better():
+  assert labels.better("ndcg@10") == labels.better("ndcg_ratio@10/age") == 1
+  for name in ("log_loss/click", "miscalibration@10/genres", "mrr_gap/age"):
+    assert labels.better(name) == -1
+  assert labels.better("novelty@10") == labels.better("gini@10") == 0
 
 
 @pytest.mark.parametrize(

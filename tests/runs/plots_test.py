@@ -85,6 +85,14 @@ def test_metrics_without_interval_or_value(result_of):
   assert [bar.get_height() for bar in axes.containers[0].patches] == [0.5]
 
 
+def test_metrics_of_lists_are_not_among_shares(result_of):
+  metrics = {"ndcg@10": 0.1, "novelty@10": 7.5, "ndcg_gap@10/age": 0.01}
+  figure = plots.test_figure(result_of(metrics=metrics))
+  (axes,) = figure.axes
+  names = [text.get_text() for text in axes.get_xticklabels()]
+  assert names == ["NDCG@10"]
+
+
 def test_comparison(make_workdir, tmp_path):
   for seed, value in enumerate((0.13, 0.15)):
     make_workdir(f"{seed}", seed=seed, metrics={"ndcg@10": value})

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 
 import pytest
@@ -100,6 +101,36 @@ def test_a_pareto_front_has_a_table_and_a_plot(make_workdir, tmp_path):
   page = paths.html.read_text()
   assert "weight of buy" in page and "0.6125" in page
   assert "pareto of sasrec_ml1m_bce" in page
+
+
+def test_slices_have_tables_and_a_plot(make_workdir, tmp_path):
+  workdir = make_workdir("run")
+  rows = [
+    {
+      "of": "users",
+      "by": "gender",
+      "slice": name,
+      "num_users": 20,
+      "num_items": None,
+      "num_targets": 20,
+      "metrics": {"ndcg@10": value},
+      "intervals": {"ndcg@10": [value - 0.01, value + 0.01]},
+    }
+    for name, value in (("F", 0.375), ("M", 0.25))
+  ]
+  (workdir / "slices").mkdir()
+  (workdir / "slices" / "test.json").write_text(
+    json.dumps({"users/gender": rows})
+  )
+  paths = report.make_report([workdir], tmp_path / "out")
+  text = paths.markdown.read_text()
+  assert "<summary>Users by gender</summary>" in text
+  assert "| F | 20 | 20 | 0.3750 [0.3650, 0.3850] |" in text
+  (image,) = re.findall(r"\]\((plots/.*slices.png)\)", text)
+  assert (tmp_path / "out" / image).read_bytes().startswith(b"\x89PNG")
+  page = paths.html.read_text()
+  assert "<summary>Users by gender</summary>" in page
+  assert "[0.3650, 0.3850]" in page and page.count("<details>") == 3
 
 
 def test_only_failures(make_workdir, tmp_path):

@@ -54,6 +54,52 @@ def test_one_model_needs_no_legend():
   assert below.get_xlabel() == "training events of the user"
 
 
+def test_values_of_a_feature():
+  rows = rows_of([0.1, 0.2, 0.3])
+  for row, name in zip(rows, ("Drama", "Sci-Fi", "Documentary")):
+    row |= {"slice": name, "by": "main_genre", "low": None}
+  _, below = slice_plot.slice_figure({"A": rows}, "recall@20").axes
+  texts = below.get_xticklabels()
+  assert [text.get_text() for text in texts] == [row["slice"] for row in rows]
+  assert {text.get_rotation() for text in texts} == {40}
+  assert below.get_xlabel() == "main genre of the item"
+
+
+def test_overview_of_a_run():
+  slices = {
+    "users": rows_of([None, 0.2, 0.3], of="users"),
+    "items": rows_of([0.1, 0.2, 0.4]),
+    "users/gender": rows_of([0.15, 0.25, 0.2], of="users"),
+    "items/genres": rows_of([0.1, 0.3, None]),
+  }
+  for row in slices["items/genres"]:
+    row["by"] = "genres"
+  slices["users/gender"][0]["intervals"] = {}
+  figure = slice_plot.overview_figure(slices, "recall@20", title="Run")
+  panels = [axes for axes in figure.axes if axes.axison]
+  assert [axes.get_title(loc="left") for axes in panels] == [
+    "Users by training events",
+    "Items by training events",
+    "Users by training events",
+    "Items by genres",
+  ]
+  (points,) = panels[0].containers
+  np.testing.assert_allclose(points.lines[0].get_xdata(), [0.2, 0.3])
+  np.testing.assert_allclose(points.lines[0].get_ydata(), [1, 2])
+  bars = [line[:, 0] for line in points.lines[2][0].get_segments()]
+  np.testing.assert_allclose(bars, [[0.18, 0.23], [0.28, 0.33]])
+  (whole,) = panels[2].containers
+  segments = [line[:, 0] for line in whole.lines[2][0].get_segments()]
+  np.testing.assert_allclose(segments[0], [0.15, 0.15])
+  names = [text.get_text() for text in panels[1].get_yticklabels()]
+  assert names == ["0  (30)", "1-5  (20)", "6+  (10)"]
+  # The first slice stands above.
+  bottom, top = panels[1].get_ylim()
+  assert bottom > top
+  labelled = [bool(axes.get_xlabel()) for axes in panels]
+  assert labelled == [False, True, True, True]
+
+
 def test_what_can_not_be_drawn():
   rows = rows_of([0.1, 0.2, 0.3])
   with pytest.raises(ConfigError, match="Did you mean 'recall@20'"):

@@ -70,6 +70,27 @@ def test_rows_of_a_table(make_workdir, tmp_path):
   assert sizes == [1, 2]
 
 
+def test_the_best_may_be_the_smallest_or_unknown(make_workdir, tmp_path):
+  kinds = ("log_loss", "miscalibration@10/genres", "novelty@10", "ndcg@10")
+  for place, value in enumerate((0.2, 0.3)):
+    make_workdir(
+      f"{place}",
+      config_hash_without_seed=str(place),
+      metrics=dict.fromkeys(kinds, value),
+    )
+  (table,) = tables_of(tmp_path)
+  best = {
+    name: [row.cells[4 + column].is_best for row in table.rows[:2]]
+    for column, name in enumerate(table.metrics)
+  }
+  assert best == {
+    "log_loss": [True, False],
+    "miscalibration@10/genres": [True, False],
+    "novelty@10": [False, False],
+    "ndcg@10": [False, True],
+  }
+
+
 def test_markdown_rows():
   rows = [
     [tables.Cell("a|b", "c"), tables.Cell("0.5", is_number=True, is_best=True)],
