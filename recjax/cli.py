@@ -128,6 +128,9 @@ def evaluate(arguments: Sequence[str]) -> None:
   protocol_hash = tested.protocol.hash()
   print(f"protocol {tested.protocol.describe()}")
   print(f"floor {_summary(tested.floor, {}, protocol_hash)}")
+  bias = getattr(tested, "sampled_bias", None)
+  for line in bias.lines() if bias else ():
+    print(f"bias {line}")
   print(_summary(tested.metrics, tested.intervals, protocol_hash))
 
 

@@ -49,6 +49,8 @@ class Experiment:
     mesh: devices.
     protocol: how the test part is judged, and the validation part alike.
     max_validation_users: validation on at most so many users; 0 is all.
+    measure_sampling_bias: whether a test among sampled candidates ranks the
+      whole catalogue besides, to tell what sampling did to the metrics.
     seed: of everything random but the protocol's candidates.
   """
 
@@ -67,6 +69,7 @@ class Experiment:
   mesh: MeshConfig = MeshConfig()
   protocol: Protocol = Protocol()
   max_validation_users: int = 10_000
+  measure_sampling_bias: bool = True
   seed: int = 0
 
   def __post_init__(self):
@@ -125,6 +128,7 @@ class Experiment:
       self.batch_size,
       self.seed,
       source.process() if isinstance(source, PlantedSource) else None,
+      self.measure_sampling_bias,
     )
 
 

@@ -23,6 +23,7 @@ from recjax.data.ragged import Ragged
 from recjax.data.splits import LeaveOneOut, Split
 from recjax.embeddings.groups import TableSettings
 from recjax.errors import ConfigError, check_range
+from recjax.evaluation.bias_of_sampling import tell_bias
 from recjax.evaluation.candidates import GivenLists, UniformNegatives
 from recjax.evaluation.evaluate import EvalResult, evaluate
 from recjax.evaluation.protocol import Protocol
@@ -58,6 +59,8 @@ class PairsExperiment:
     validation_candidates: among what validation targets are ranked, for lists
       given with the test are of no use there.
     max_validation_users: validation on at most so many users; 0 is all.
+    measure_sampling_bias: whether a test among sampled candidates ranks the
+      whole catalogue besides, to tell what sampling did to the metrics.
     seed: of everything random but the protocol's candidates.
   """
 
@@ -75,6 +78,7 @@ class PairsExperiment:
   protocol: Protocol = Protocol()
   validation_candidates: Any = UniformNegatives(99)
   max_validation_users: int = 10_000
+  measure_sampling_bias: bool = True
   seed: int = 0
 
   def __post_init__(self):
@@ -121,6 +125,7 @@ class PairsExperiment:
       self.batch_size,
       self.max_validation_users,
       self.seed,
+      self.measure_sampling_bias,
     )
 
 
@@ -137,6 +142,8 @@ class PairsBench:
     batch_size: positives of a step.
     max_validation_users: 0 is all.
     seed: of the order, and of the choice of validation users.
+    measure_sampling_bias: whether a test among sampled candidates ranks the
+      whole catalogue besides.
   """
 
   judges_on_mesh = False
@@ -150,6 +157,7 @@ class PairsBench:
   batch_size: int
   max_validation_users: int
   seed: int
+  measure_sampling_bias: bool = True
 
   @property
   def data_name(self) -> str:
@@ -218,9 +226,13 @@ class PairsBench:
     ).metrics
 
   def test(self, weights: Params) -> EvalResult:
-    """Test metrics with intervals and floor."""
+    """Test metrics with intervals, floor and the bias of sampling."""
     users = make_eval_set(self.interactions, self.split, "test")
-    return self._judge(weights, users, self.protocol)
+    return tell_bias(
+      self._judge(weights, users, self.protocol),
+      lambda full: self._judge(weights, users, full, floor=False),
+      measure=self.measure_sampling_bias,
+    )
 
   def facts(self, tested: EvalResult) -> dict[str, Any]:
     """What result.json tells besides."""

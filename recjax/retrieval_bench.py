@@ -18,6 +18,7 @@ from recjax.data.interactions import Interactions
 from recjax.data.negatives import item_counts
 from recjax.data.ragged import Ragged
 from recjax.data.splits import Split
+from recjax.evaluation.bias_of_sampling import tell_bias
 from recjax.evaluation.chance import above_chance
 from recjax.evaluation.evaluate import EvalResult, evaluate
 from recjax.evaluation.protocol import Protocol
@@ -53,6 +54,8 @@ class RetrievalBench:
     max_validation_users: validation on at most so many queries; 0 is all.
     batch_size: positives of one step.
     seed: of the order, and of the choice of validation queries.
+    measure_sampling_bias: whether a test among sampled candidates ranks the
+      whole catalogue besides.
   """
 
   judges_on_mesh = False
@@ -67,6 +70,7 @@ class RetrievalBench:
   max_validation_users: int
   batch_size: int
   seed: int
+  measure_sampling_bias: bool = True
 
   @property
   def data_name(self) -> str:
@@ -269,9 +273,13 @@ class RetrievalBench:
     ).metrics
 
   def test(self, weights: Params) -> EvalResult:
-    """Test metrics with intervals and floor."""
-    options = {"per_target": True}
-    return self.judge(weights, self.eval_set("test"), self.protocol, **options)
+    """Test metrics with intervals, floor and the bias of sampling."""
+    queries, options = self.eval_set("test"), {"per_target": True}
+    return tell_bias(
+      self.judge(weights, queries, self.protocol, **options),
+      lambda full: self.judge(weights, queries, full, floor=False),
+      measure=self.measure_sampling_bias,
+    )
 
   def facts(self, tested: EvalResult) -> dict[str, Any]:
     """What result.json tells besides."""

@@ -68,6 +68,8 @@ class RetrievalExperiment:
     mesh: devices.
     protocol: how the test part is judged, and the validation part alike.
     max_validation_users: validation on at most so many queries; 0 is all.
+    measure_sampling_bias: whether a test among sampled candidates ranks the
+      whole catalogue besides, to tell what sampling did to the metrics.
     seed: of everything random but the protocol's candidates.
   """
 
@@ -96,6 +98,7 @@ class RetrievalExperiment:
   mesh: MeshConfig = MeshConfig()
   protocol: Protocol = Protocol()
   max_validation_users: int = 10_000
+  measure_sampling_bias: bool = True
   seed: int = 0
 
   def __post_init__(self):
@@ -174,6 +177,7 @@ class RetrievalExperiment:
       self.max_validation_users,
       self.batch_size,
       self.seed,
+      self.measure_sampling_bias,
     )
 
   def _protocol(self, split: Split) -> Protocol:

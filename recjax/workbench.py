@@ -19,6 +19,7 @@ from recjax.data.planted_truth import bayes_optimal
 from recjax.data.ragged import Ragged
 from recjax.data.sequences import training_sequences
 from recjax.data.splits import Split
+from recjax.evaluation.bias_of_sampling import tell_bias
 from recjax.evaluation.evaluate import EvalResult, evaluate
 from recjax.evaluation.protocol import Protocol
 from recjax.retrieval.scorers import DotProductScorer
@@ -44,6 +45,8 @@ class Workbench:
     batch_size: sequences of one step.
     seed: of the order, and of the choice of validation users.
     planted: the process that the data were drawn from, if it is known.
+    measure_sampling_bias: whether a test among sampled candidates ranks the
+      whole catalogue besides.
   """
 
   judges_on_mesh = False
@@ -58,6 +61,7 @@ class Workbench:
   batch_size: int
   seed: int
   planted: PlantedProcess | None = None
+  measure_sampling_bias: bool = True
 
   @property
   def data_name(self) -> str:
@@ -121,15 +125,19 @@ class Workbench:
     ).metrics
 
   def judge(
-    self, params: Params, eval_set: EvalSet, **options: Any
+    self,
+    params: Params,
+    eval_set: EvalSet,
+    protocol: Protocol | None = None,
+    **options: Any,
   ) -> EvalResult:
-    """Evaluates parameters under the protocol."""
+    """Evaluates parameters under a protocol; that of the bench by default."""
     params = jax.device_put(params)
     return evaluate(
       DotProductScorer(params["tables"]["item"]),
       lambda rows: self.queries(params, eval_set.history.take(rows)),
       eval_set,
-      self.protocol,
+      protocol or self.protocol,
       num_items=self.interactions.num_items,
       popularity=self.counts,
       all_popularity=self._all_counts,
@@ -137,9 +145,13 @@ class Workbench:
     )
 
   def test(self, params: Params) -> EvalResult:
-    """Test metrics with intervals and floor."""
+    """Test metrics with intervals, floor and the bias of sampling."""
     eval_set = make_eval_set(self.interactions, self.split, "test")
-    return self.judge(params, eval_set)
+    return tell_bias(
+      self.judge(params, eval_set),
+      lambda full: self.judge(params, eval_set, full, floor=False),
+      measure=self.measure_sampling_bias,
+    )
 
   def facts(self, tested: EvalResult) -> dict[str, Any]:
     """What result.json tells besides."""

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Num
 from recjax.data.eval_set import EvalSet
 from recjax.data.ragged import Ragged
 from recjax.errors import DataError
-from recjax.evaluation.candidates import AllItems
+from recjax.evaluation.candidates import AllItems, UniformNegatives
 from recjax.evaluation.item_blocks import count_candidates
 from recjax.evaluation.judging import TargetValues, judge, target_values
 from recjax.evaluation.protocol import Protocol
@@ -24,7 +24,13 @@ from recjax.evaluation.ranking import (
   rank_in_catalogue,
 )
 from recjax.evaluation.resampling import user_intervals
-from recjax.evaluation.sampling import draw_candidates, unique_rows
+from recjax.evaluation.sampled_bias import SampledBias
+from recjax.evaluation.sampled_ranks import SampledRanks, sampled_ranks
+from recjax.evaluation.sampling import (
+  draw_candidates,
+  pool_sizes,
+  unique_rows,
+)
 from recjax.progress import track
 from recjax.retrieval.scorers import PopularityScorer, Scorer
 
@@ -49,6 +55,9 @@ class EvalResult:
     num_candidates: of each query, the targets among them.
     num_targets: of each query.
     targets: values of each target, if asked for.
+    sampled_ranks: where candidates are drawn uniformly and each query has one
+      target, what the draws tell of its rank.
+    sampled_bias: what sampling did to the metrics, if `tell_bias` was asked.
   """
 
   metrics: dict[str, float]
@@ -66,14 +75,17 @@ class EvalResult:
     default_factory=lambda: np.zeros(0, np.int64)
   )
   targets: TargetValues | None = None
+  sampled_ranks: SampledRanks | None = None
+  sampled_bias: SampledBias | None = None
 
 
 class _Ranking(NamedTuple):
-  """How targets are ranked, and among how many."""
+  """How targets are ranked, among how many, and what uniform draws tell."""
 
   rank: Callable[..., list[RankedTargets]]
   targets: Ragged
   num_candidates: Int[np.ndarray, " query"]
+  read_draws: Callable[..., SampledRanks | None] = lambda groups: None
 
 
 def evaluate(
@@ -156,6 +168,7 @@ def _result(
     protocol=protocol,
     num_candidates=ranking.num_candidates,
     num_targets=ranking.targets.lengths,
+    sampled_ranks=ranking.read_draws(groups),
   )
 
 
@@ -215,12 +228,25 @@ def _make_ranking(
     counts[getattr(spec, "counts_from", "train") == "all"],
   )
   few = {key: blocks[key] for key in ("user_block", "watch")}
-  return _Ranking(
+  ranking = _Ranking(
     functools.partial(
       rank_among_candidates, targets=targets, candidates=drawn, **few
     ),
     targets,
     targets.lengths + np.count_nonzero(drawn, axis=1),
+  )
+  if not isinstance(spec, UniformNegatives):
+    return ranking
+  return ranking._replace(
+    read_draws=functools.partial(
+      sampled_ranks,
+      targets=targets,
+      drawn=drawn,
+      pool_size=pool_sizes(spec, users, num_items),
+      user_id=users.user_id,
+      with_replacement=spec.with_replacement,
+      ties=protocol.ties,
+    )
   )
 
 
