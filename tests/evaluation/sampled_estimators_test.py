@@ -1,4 +1,4 @@
-"""Estimates of full metrics: formulas, planted ranks, and no sampling at all."""
+"""Estimates of full metrics: formulas, planted ranks, and no sampling."""
 
 import jax
 import jax.numpy as jnp
