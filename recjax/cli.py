@@ -1,8 +1,8 @@
 """The command line: `COMMANDS` by name.
 
 Those about an index of items stand in `recjax.index_commands`, `compare`,
-`diff` and `front` in modules of their own, the flags that commands share in
-`recjax.command_flags`.
+`diff`, `explain` and `front` in modules of their own, the flags that commands
+share in `recjax.command_flags`.
 """
 
 import pathlib
@@ -19,6 +19,7 @@ from recjax import (
   compare_command,
   diff_command,
   errors,
+  explain_command,
   files,
   front_command,
   gin_config,
@@ -290,6 +291,7 @@ COMMANDS = {
   "report": make_report,
   "compare": compare_command.compare,
   "diff": diff_command.diff,
+  "explain": explain_command.explain,
   "front": front_command.front,
   "data": describe_data,
   "index": index_commands.index,
