@@ -52,6 +52,12 @@ def explain(arguments: Sequence[str]) -> None:
   if len(runs) < 2:
     raise RunError("\n".join([f"{len(runs)} finished runs; two tell.", *notes]))
   protocols = _protocols(runs)
+  data = {
+    (run.result["dataset"], run.result["data_fingerprint"]) for run in runs
+  }
+  if len(data) > 1:
+    names = ", ".join(f"{name} ({key[:12]})" for name, key in sorted(data))
+    notes.append(f"the data differ, too: {names}.")
   _print(protocols, notes)
   for out in values["out"]:
     _write(pathlib.Path(out), protocols, notes)

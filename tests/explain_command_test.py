@@ -23,7 +23,7 @@ def command(*arguments):
 
 @pytest.fixture
 def write(tmp_path):
-  def write(name, protocol):
+  def write(name, protocol, **changes):
     record = RunRecord(tmp_path / name)
     record.create_or_resume("", "", "0" * 12)
     record.write_result(
@@ -43,6 +43,7 @@ def write(tmp_path):
         "device": "CPU",
         "versions": {},
       }
+      | changes
     )
     return record.workdir
 
@@ -79,6 +80,14 @@ def test_protocols_are_explained_field_by_field(write, tmp_path):
 def test_one_protocol_is_told(write):
   status, out, _ = command("explain", write("a", FULL), write("b", FULL))
   assert status == 0 and "one protocol" in out and "A and" not in out
+
+
+def test_other_data_are_told(write):
+  other = {"dataset": "beauty", "data_fingerprint": "9" * 64}
+  runs = [write("a", FULL), write("b", SAMPLED, **other)]
+  status, out, _ = command("explain", *runs)
+  expected = "NOTE the data differ, too: beauty (999999999999), rows (ff"
+  assert status == 0 and expected in out
 
 
 def test_many_protocols_have_names():

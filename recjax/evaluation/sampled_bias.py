@@ -8,8 +8,8 @@ from recjax.evaluation.protocol import Protocol
 from recjax.evaluation.sampled_estimators import Corrected
 
 HEADLINE = "mle"
-"""The estimate that tables show. It is a mean over a distribution of ranks, so
-it lies where the metric does, and errs least in tests/evaluation."""
+"""The estimate that tables show. It is a mean over a distribution of ranks, and
+so lies where the metric does."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,7 +28,7 @@ from recjax.data.ragged import Ragged
 from recjax.evaluation.ranking import RankedTargets
 
 _BIN_RATIO = 1.05
-_MAX_EXACT_BINS = 32
+_MAX_EXACT_BINS = 4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -18,7 +19,15 @@ from recjax.evaluation.protocol import Protocol
 from recjax.evaluation.sampled_estimators import ESTIMATORS
 from recjax.retrieval.scorers import DotProductScorer
 
-NUM_ITEMS, NUM_USERS = 300, 400
+NUM_ITEMS, NUM_USERS = 300, 1000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compiler():
+  """Compiling is most of the time of a small evaluation."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
 
 
 def users_of(oracle, num_targets=1):
@@ -84,7 +93,9 @@ def test_ties_and_copies_leave_no_bias_in_the_corrected(oracle, ties):
   protocol = Protocol(candidates=spec, ties=ties, cutoffs=(5, 10))
   found = told(users, protocol, tied=True).sampled_bias
   for key, row in found.metrics.items():
-    assert abs(row.corrected["mle"].value - row.full) < 0.03, key
+    # Were copies of the target its rivals, MRR would be .015 too low.
+    error = 0.012 if key == "mrr" else 0.03
+    assert abs(row.corrected["mle"].value - row.full) < error, key
   gaps = {
     tie: judge(users, Protocol(ties=tie), tied=True).metrics["mrr"]
     for tie in ("optimistic", "expected", "pessimistic")
@@ -110,7 +121,7 @@ def test_pools_leave_out_what_was_seen(oracle):
   users = users_of(oracle)
   result = judge(users, Protocol(candidates=UniformNegatives(30)))
   ranks = result.sampled_ranks
-  for u in (0, 7, 399):
+  for u in (0, 7, 999):
     seen = {*users.history[u], *users.train_items[u], *users.targets[u]}
     assert ranks.pool_size[u] == NUM_ITEMS - len(seen)
   np.testing.assert_array_equal(ranks.user_id, users.user_id)
