@@ -1,8 +1,8 @@
 """The command line: `COMMANDS` by name.
 
 Those about an index of items stand in `recjax.index_commands`, `compare`,
-`diff` and `front` in modules of their own, the flags that commands share in
-`recjax.command_flags`.
+`diff`, `explain` and `front` in modules of their own, the flags that commands
+share in `recjax.command_flags`.
 """
 
 import pathlib
@@ -19,6 +19,7 @@ from recjax import (
   compare_command,
   diff_command,
   errors,
+  explain_command,
   files,
   front_command,
   gin_config,
@@ -100,6 +101,9 @@ def evaluate(arguments: Sequence[str]) -> None:
   protocol_hash = tested.protocol.hash()
   print(f"protocol {tested.protocol.describe()}")
   print(f"floor {labels.metrics_line(tested.floor, {}, protocol_hash)}")
+  bias = getattr(tested, "sampled_bias", None)
+  for line in bias.lines() if bias else ():
+    print(f"bias {line}")
   print(labels.metrics_line(tested.metrics, tested.intervals, protocol_hash))
 
 
@@ -276,6 +280,7 @@ COMMANDS = {
   "report": make_report,
   "compare": compare_command.compare,
   "diff": diff_command.diff,
+  "explain": explain_command.explain,
   "front": front_command.front,
   "sweep": sweep_command.sweep,
   "reproduce": reproduce_command.reproduce,

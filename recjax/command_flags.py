@@ -18,6 +18,7 @@ The command line of recjax.
   recjax reproduce NAME... --workdir=DIR --data_dir=DIR
   recjax compare DIR DIR...
   recjax diff DIR DIR
+  recjax explain DIR DIR...
   recjax front --workdir=DIR --data_dir=DIR
   recjax data NAME --data_dir=DIR
   recjax plan --gin_file=runs/dlrm_frappe.gin --topology=v5e:4x4

@@ -109,6 +109,8 @@ def _parts(found: RunDiff) -> list[tuple[Sequence[str], list, str]]:
   parts = [(_DIFFERENCES, differences, lead)]
   changes = [_change_cells(each) for each in found.changes]
   closing = _TOUCHING if found.is_comparable else _NOT_COMPARED
+  if any(each.kind == "protocol" for each in found.differences):
+    closing += " `recjax explain` says what the protocols' difference means."
   return [*parts, (_CHANGES, changes, closing)]
 
 

@@ -252,7 +252,9 @@ def _result(
     "commit": env["commit"],
     "dirty": env["dirty"],
     "command": env["command"],
-  } | bench.facts(tested)
+    **bench.facts(tested),
+    **_sampled_bias(tested),
+  }
 
 
 def _validation_at(record: RunRecord, step: int) -> dict[str, float]:
@@ -337,7 +339,8 @@ def evaluate(
     cache_dir: where prepared data lie.
 
   Returns:
-    Test metrics with intervals and floor; saved in the workdir as well.
+    Test metrics with intervals, floor and, among sampled candidates, their
+    bias; saved in the workdir as well.
 
   Raises:
     ConfigError: the workdir is not of a training.
@@ -348,4 +351,13 @@ def evaluate(
   tested = bench.test(weights)
   name = f"test-{tested.protocol.hash()}"
   bench.save(RunRecord(workdir), tested, name)
+  if found := _sampled_bias(tested):
+    path = pathlib.Path(workdir) / "sampled_bias" / f"{name}.json"
+    files.write_json_atomically(path, found["sampled_bias"])
   return tested
+
+
+def _sampled_bias(tested: Any) -> dict[str, Any]:
+  """What sampling did to the metrics, where candidates are sampled."""
+  found = getattr(tested, "sampled_bias", None)
+  return {} if found is None else {"sampled_bias": found.to_dict()}

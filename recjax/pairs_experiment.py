@@ -229,11 +229,14 @@ class PairsBench:
     ).metrics
 
   def test(self, weights: Params) -> ReportedResult:
-    """Test metrics with intervals and floor, slices, and metrics of lists."""
+    """Test metrics with all that the report of this run asks for."""
     users = make_eval_set(self.interactions, self.split, "test")
-    result = self._judge(weights, users, self.protocol, **self.report.options)
-    return self.report.complete(
-      result, users, self.interactions, self.split.train
+    return self.report.test(
+      functools.partial(self._judge, weights, users),
+      users,
+      self.protocol,
+      self.interactions,
+      self.split.train,
     )
 
   def facts(self, tested: ReportedResult) -> dict[str, Any]:

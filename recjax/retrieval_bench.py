@@ -270,11 +270,14 @@ class RetrievalBench:
     ).metrics
 
   def test(self, weights: Params) -> ReportedResult:
-    """Test metrics with intervals and floor, slices, and metrics of lists."""
+    """Test metrics with all that the report of this run asks for."""
     queries = self.eval_set("test")
-    result = self.judge(weights, queries, self.protocol, **self.report.options)
-    return self.report.complete(
-      result, queries, self.interactions, self.split.train
+    return self.report.test(
+      functools.partial(self.judge, weights, queries),
+      queries,
+      self.protocol,
+      self.interactions,
+      self.split.train,
     )
 
   def facts(self, tested: ReportedResult) -> dict[str, Any]:

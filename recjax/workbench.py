@@ -125,15 +125,19 @@ class Workbench:
     ).metrics
 
   def judge(
-    self, params: Params, eval_set: EvalSet, **options: Any
+    self,
+    params: Params,
+    eval_set: EvalSet,
+    protocol: Protocol | None = None,
+    **options: Any,
   ) -> EvalResult:
-    """Evaluates parameters under the protocol."""
+    """Evaluates parameters under a protocol; that of the bench by default."""
     params = jax.device_put(params)
     return evaluate(
       DotProductScorer(params["tables"]["item"]),
       lambda rows: self.queries(params, eval_set.history.take(rows)),
       eval_set,
-      self.protocol,
+      protocol or self.protocol,
       num_items=self.interactions.num_items,
       popularity=self.counts,
       all_popularity=self._all_counts,
@@ -141,11 +145,14 @@ class Workbench:
     )
 
   def test(self, params: Params) -> ReportedResult:
-    """Test metrics with intervals and floor, slices, and metrics of lists."""
+    """Test metrics with all that the report of this run asks for."""
     eval_set = make_eval_set(self.interactions, self.split, "test")
-    result = self.judge(params, eval_set, **self.report.options)
-    return self.report.complete(
-      result, eval_set, self.interactions, self.split.train
+    return self.report.test(
+      functools.partial(self.judge, params, eval_set),
+      eval_set,
+      self.protocol,
+      self.interactions,
+      self.split.train,
     )
 
   def facts(self, tested: ReportedResult) -> dict[str, Any]:

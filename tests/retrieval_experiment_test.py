@@ -14,7 +14,10 @@ from recjax.data.hard_lists import HardListFile
 from recjax.data.interactions import Interactions
 from recjax.data.splits import LeaveOneOut, RandomSplit
 from recjax.errors import ConfigError, DataError
+from recjax.evaluation.candidates import UniformNegatives
+from recjax.evaluation.eval_report import EvalReport
 from recjax.evaluation.protocol import Protocol
+from recjax.evaluation.sampled_estimators import ESTIMATORS
 from recjax.features.specs import (
   Bucketized,
   Categorical,
@@ -191,6 +194,33 @@ def test_the_validation_of_the_best_step_is_what_the_bench_says(
   vectors = bench.item_vectors(weights)
   assert vectors.shape == (NUM_ITEMS + 1, 8)
   assert not vectors[0].any() and np.abs(vectors[1:]).sum(axis=1).all()
+
+
+@pytest.mark.parametrize("measure", [True, False])
+def test_among_drawn_items_the_bias_is_told(cache, tmp_path, measure):
+  # Each event is a query, so that a user has several, of one target each.
+  protocol = Protocol(candidates=UniformNegatives(20), per="event")
+  changes = {
+    "splitter": RandomSplit(validation=0.1, test=0.3),
+    "train": dataclasses.replace(TRAIN, num_epochs=1),
+    "report": EvalReport(sampling_bias=measure),
+  }
+  result = run(cache, tmp_path, protocol=protocol, **changes)
+  found = result["sampled_bias"]
+  row = found["metrics"]["ndcg@10"]
+  assert row["sampled"] == result["metrics"]["ndcg@10"]
+  assert set(row["corrected"]) == set(ESTIMATORS)
+  if not measure:
+    assert row["full"] is None
+    return
+  bench = open_bench(
+    cache, protocol=Protocol(exclude_seen="history", per="event"), **changes
+  )
+  full = bench.test(launch.best_weights(bench.task, tmp_path))
+  assert row["full"] == pytest.approx(full.metrics["ndcg@10"])
+  assert row["bias"] == pytest.approx(row["sampled"] - row["full"])
+  assert found["full_protocol_hash"] == full.protocol.hash()
+  assert full.sampled_bias is None
 
 
 def test_without_validation_the_last_weights_are_judged(cache, tmp_path):

@@ -233,6 +233,8 @@ def test_a_run_file_trains(train, name):
     assert result["seed"] == RECIPES[name].seeds[0]
   else:
     assert f"\nSEED = {result['seed']}\n" in head
+  kind = result["protocol"].get("candidates", {}).get("kind", "all_items")
+  assert ("sampled_bias" in result) == (kind != "all_items")
   line = last_line(out)
   assert line.startswith("test ")
   assert line.endswith(f"  protocol {result['protocol_hash']}")
@@ -439,6 +441,40 @@ def test_evaluate_under_another_protocol(planted, folders, flags):
   assert len(saved["ndcg@5"]) == result["num_test_users"] == 100
   # The record of the run itself stays.
   assert json.loads((planted / "result.json").read_text()) == result
+
+
+@pytest.mark.parametrize("measure", [True, False])
+def test_evaluate_tells_the_bias_of_sampling(planted, folders, measure):
+  status, out, err = command(
+    "evaluate",
+    f"--workdir={planted}",
+    *folders,
+    "--gin.Experiment.protocol=@protocol.sasrec_paper_protocol()",
+    *([] if measure else ["--gin_file=overlays/sampled_only.gin"]),
+  )
+  assert status == 0, err
+  (line,) = [x for x in out.splitlines() if x.startswith("bias ndcg@10 ")]
+  assert "corrected (mle)" in line and (" full " in line) == measure
+  name = f"test-{last_line(out).split()[-1]}.json"
+  saved = json.loads((planted / "sampled_bias" / name).read_text())
+  row = saved["metrics"]["ndcg@10"]
+  assert set(row["corrected"]) == {"rank", "bv", "mle", "bv_mle", "mn_mle"}
+  assert f"ndcg@10 {row['sampled']:.4f} [" in last_line(out)
+  if not measure:
+    assert row["full"] is None and saved["full_protocol"] is None
+    return
+  # The full value is what the full protocol gives on the same weights.
+  status, out, err = command(
+    "evaluate",
+    f"--workdir={planted}",
+    *folders,
+    "--gin.Protocol.exclude_seen='train'",
+    "--gin.Protocol.ties='optimistic'",
+    "--gin.Protocol.max_users=10_000",
+  )
+  assert status == 0, err
+  assert f"ndcg@10 {row['full']:.4f} [" in last_line(out)
+  assert last_line(out).endswith(saved["full_protocol_hash"])
 
 
 def test_report_beside_published_numbers(planted, tmp_path):

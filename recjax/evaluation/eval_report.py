@@ -1,6 +1,7 @@
-"""What a test gives beside the metrics of its protocol: slices, and lists."""
+"""What a test gives beside its metrics: slices, lists, the bias of sampling."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from recjax.data.eval_set import EvalSet
 from recjax.data.interactions import Interactions
 from recjax.data.negatives import item_counts
 from recjax.errors import ConfigError, check_range
+from recjax.evaluation.bias_of_sampling import tell_bias
 from recjax.evaluation.candidates import AllItems
 from recjax.evaluation.evaluate import EvalResult
 from recjax.evaluation.feature_values import (
@@ -70,6 +72,8 @@ class EvalReport:
     item_features: columns of its table of items to slice targets by.
     max_values: of a text the most frequent values have slices of their own;
       a number of more values is cut into ten parts.
+    sampling_bias: whether a test among sampled candidates ranks the whole
+      catalogue besides, to tell what sampling did to the metrics.
   """
 
   lists: ListReport | None = None
@@ -77,6 +81,7 @@ class EvalReport:
   user_features: tuple[str, ...] = ()
   item_features: tuple[str, ...] = ()
   max_values: int = 20
+  sampling_bias: bool = True
 
   def __post_init__(self):
     name = "EvalReport"
@@ -87,6 +92,30 @@ class EvalReport:
     check_names(f"{name}.user_features", self.user_features)
     check_names(f"{name}.item_features", self.item_features)
     check_range(f"{name}.max_values", self.max_values, 1, integer=True)
+
+  def test(
+    self,
+    judge: Callable[..., EvalResult],
+    eval_set: EvalSet,
+    protocol: Protocol,
+    interactions: Interactions,
+    train_rows: Int[np.ndarray, " train"],
+  ) -> ReportedResult:
+    """Judges, and tells all that is asked for.
+
+    Args:
+      judge: takes a protocol and options of `evaluate`.
+      eval_set: the queries that it judges.
+      protocol: of the test.
+      interactions: the data.
+      train_rows: the rows that were trained on.
+    """
+    result = tell_bias(
+      judge(protocol, **self.options),
+      lambda full: judge(full, floor=False),
+      measure=self.sampling_bias,
+    )
+    return self.complete(result, eval_set, interactions, train_rows)
 
   @property
   def options(self) -> dict[str, Any]:

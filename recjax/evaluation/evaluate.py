@@ -13,7 +13,11 @@ from jaxtyping import Array, Float, Int, Num
 from recjax.data.eval_set import EvalSet
 from recjax.data.ragged import Ragged
 from recjax.errors import DataError
-from recjax.evaluation.candidates import AllItems, Candidates
+from recjax.evaluation.candidates import (
+  AllItems,
+  Candidates,
+  UniformNegatives,
+)
 from recjax.evaluation.item_blocks import count_candidates
 from recjax.evaluation.judging import TargetValues, judge, target_values
 from recjax.evaluation.protocol import Protocol
@@ -24,7 +28,13 @@ from recjax.evaluation.ranking import (
   rank_in_catalogue,
 )
 from recjax.evaluation.resampling import user_intervals
-from recjax.evaluation.sampling import draw_candidates, unique_rows
+from recjax.evaluation.sampled_bias import SampledBias
+from recjax.evaluation.sampled_ranks import SampledRanks, sampled_ranks
+from recjax.evaluation.sampling import (
+  draw_candidates,
+  pool_sizes,
+  unique_rows,
+)
 from recjax.evaluation.top_lists import ListMaker, TopLists
 from recjax.progress import track
 from recjax.retrieval.scorers import PopularityScorer, Scorer
@@ -51,6 +61,9 @@ class EvalResult:
     num_targets: of each query.
     targets: values of each target, if asked for.
     lists: what the queries are recommended, if asked for.
+    sampled_ranks: where candidates are drawn uniformly and each query has one
+      target, what the draws tell of its rank.
+    sampled_bias: what sampling did to the metrics, if `tell_bias` was asked.
   """
 
   metrics: dict[str, float]
@@ -69,15 +82,18 @@ class EvalResult:
   )
   targets: TargetValues | None = None
   lists: TopLists | None = None
+  sampled_ranks: SampledRanks | None = None
+  sampled_bias: SampledBias | None = None
 
 
 class _Ranking(NamedTuple):
-  """How targets are ranked, and among how many; and how lists are made."""
+  """How targets are ranked, among how many, what draws tell; and lists."""
 
   rank: Callable[..., list[RankedTargets]]
   lists: Callable[[int], ListMaker]
   targets: Ragged
   num_candidates: Int[np.ndarray, " query"]
+  read_draws: Callable[..., SampledRanks | None] = lambda groups: None
 
 
 def evaluate(
@@ -161,6 +177,7 @@ def _result(
     protocol=protocol,
     num_candidates=ranking.num_candidates,
     num_targets=ranking.targets.lengths,
+    sampled_ranks=ranking.read_draws(groups),
   )
 
 
@@ -229,13 +246,26 @@ def _make_ranking(
     counts[getattr(spec, "counts_from", "train") == "all"],
   )
   few = {key: blocks[key] for key in ("user_block", "watch")}
-  return _Ranking(
+  ranking = _Ranking(
     functools.partial(
       rank_among_candidates, targets=targets, candidates=drawn, **few
     ),
     lists,
     targets,
     targets.lengths + np.count_nonzero(drawn, axis=1),
+  )
+  if not isinstance(spec, UniformNegatives):
+    return ranking
+  return ranking._replace(
+    read_draws=functools.partial(
+      sampled_ranks,
+      targets=targets,
+      drawn=drawn,
+      pool_size=pool_sizes(spec, users, num_items),
+      user_id=users.user_id,
+      with_replacement=spec.with_replacement,
+      ties=protocol.ties,
+    )
   )
 
 

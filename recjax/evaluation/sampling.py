@@ -45,17 +45,7 @@ def draw_candidates(
       )
     weights = np.array(counts, np.int64)
   weights[0] = 0
-  excluded = {
-    "none": (),
-    "train": (eval_set.train_items,),
-    "history": (eval_set.train_items, eval_set.history),
-    "history_and_targets": (
-      eval_set.train_items,
-      eval_set.history,
-      eval_set.targets,
-    ),
-  }[spec.exclude]
-  draw = _Draw(weights, unique_rows(excluded, len(eval_set), num_items))
+  draw = _Draw(weights, _excluded(spec.exclude, eval_set, num_items))
   needed = 1 if spec.with_replacement else spec.num
   short = draw.num_available() < needed
   if short.any():
@@ -70,6 +60,34 @@ def draw_candidates(
   if spec.with_replacement:
     return draw.items(rng, np.arange(len(eval_set)), spec.num)
   return _draw_distinct(draw, rng, len(eval_set), spec.num)
+
+
+def pool_sizes(
+  spec: UniformNegatives, eval_set: EvalSet, num_items: int
+) -> Int[np.ndarray, " user"]:
+  """Among how many items each user's negatives are drawn.
+
+  Args:
+    spec: what is drawn.
+    eval_set: the users.
+    num_items: the size of the catalogue.
+  """
+  return num_items - _excluded(spec.exclude, eval_set, num_items).lengths
+
+
+def _excluded(exclude: str, eval_set: EvalSet, num_items: int) -> Ragged:
+  """The distinct items of each user that are never drawn."""
+  parts = {
+    "none": (),
+    "train": (eval_set.train_items,),
+    "history": (eval_set.train_items, eval_set.history),
+    "history_and_targets": (
+      eval_set.train_items,
+      eval_set.history,
+      eval_set.targets,
+    ),
+  }[exclude]
+  return unique_rows(parts, len(eval_set), num_items)
 
 
 def unique_rows(

@@ -69,6 +69,25 @@ class Estimate:
   num_seeds: int
 
 
+def estimate_of(
+  values: Sequence[float], interval: Sequence[float | None] | None
+) -> Estimate:
+  """The estimate of a metric.
+
+  Args:
+    values: one a seed.
+    interval: of the value of a single seed, if it is known.
+  """
+  if len(values) == 1:
+    low, high = interval or (None, None)
+    low, high = (None if end is None else float(end) for end in (low, high))
+    return Estimate(float(values[0]), None, low, high, 1)
+  mean, std = float(np.mean(values)), float(np.std(values, ddof=1))
+  half = scipy.stats.t.ppf(0.975, len(values) - 1) * std
+  half = float(half) / math.sqrt(len(values))
+  return Estimate(mean, std, mean - half, mean + half, len(values))
+
+
 @dataclasses.dataclass(frozen=True)
 class Group:
   """Runs of one config, data set and protocol, one a seed."""
@@ -102,14 +121,7 @@ class Group:
     values = [run.result["metrics"].get(metric) for run in self.runs]
     if any(value is None for value in values):
       return None
-    if len(values) == 1:
-      low, high = self.first["intervals"].get(metric) or (None, None)
-      low, high = (None if end is None else float(end) for end in (low, high))
-      return Estimate(float(values[0]), None, low, high, 1)
-    mean, std = float(np.mean(values)), float(np.std(values, ddof=1))
-    half = scipy.stats.t.ppf(0.975, len(values) - 1) * std
-    half = float(half) / math.sqrt(len(values))
-    return Estimate(mean, std, mean - half, mean + half, len(values))
+    return estimate_of(values, self.first["intervals"].get(metric))
 
 
 def find_workdirs(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from recjax.errors import RunError
 from recjax.runs.collection import Group
+from recjax.runs.protocol_differences import explanation_lines
 
 
 def check_comparable(groups: Sequence[Group]) -> None:
@@ -19,18 +20,23 @@ def check_comparable(groups: Sequence[Group]) -> None:
         raise RunError(
           f"{first.first['name']} ({first.runs[0].workdir}) and"
           f" {other.first['name']} ({other.runs[0].workdir}) differ in {what}:"
-          f" {one[:12]} and {two[:12]}{_differing(first, other, key)}. Such"
-          " numbers are not compared."
+          f" {one[:12]} and {two[:12]}{_differing(first, other, key)}"
         )
 
 
 def _differing(a: Group, b: Group, key: str) -> str:
+  never = "Such numbers are not compared."
   if key != "protocol_hash":
-    return f" ({a.first['dataset']} and {b.first['dataset']})"
-  one, two = a.first["protocol"], b.first["protocol"]
-  names = [k for k in {**one, **two} if one.get(k) != two.get(k)]
-  parts = [f"{k}: {one.get(k)!r} and {two.get(k)!r}" for k in names]
-  return f" ({'; '.join(parts)})" if parts else ""
+    return f" ({a.first['dataset']} and {b.first['dataset']}). {never}"
+  lines = explanation_lines(a.first["protocol"], b.first["protocol"])
+  workdirs = f"{a.runs[0].workdir} {b.runs[0].workdir}"
+  return "\n".join(
+    [
+      f". {never} With A the first:",
+      *(f"  {line}" for line in lines),
+      f"`recjax explain {workdirs}` says this again.",
+    ]
+  )
 
 
 def group_names(groups: Sequence[Group]) -> list[str]:

@@ -27,6 +27,8 @@ dl { display: grid; grid-template-columns: repeat(auto-fill,
 dl div { border-left: 2px solid var(--line); padding-left: 10px; }
 dt { color: var(--faint); font-size: 12px; }
 dd { margin: 0; font-size: 13.5px; overflow-wrap: anywhere; }
+ul { margin: 10px 0; padding-left: 20px; max-width: 90ch; font-size: 13.5px;
+  color: var(--soft); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 13.5px; }
 th { text-align: left; color: var(--soft); font-weight: 600; font-size: 12.5px;
@@ -112,6 +114,12 @@ def definitions(fields: Sequence[tuple[str, str]]) -> str:
     for name, value in fields
   )
   return f"<dl>{''.join(items)}</dl>"
+
+
+def bullets(lines: Iterable[str]) -> str:
+  """A list of sentences."""
+  items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+  return f"<ul>{items}</ul>"
 
 
 def table(header: Sequence[str], rows: Sequence[tables.Row]) -> str:

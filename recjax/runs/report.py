@@ -23,6 +23,8 @@ from recjax.runs import (
   slice_tables,
   tables,
 )
+from recjax.runs.protocol_differences import explanation_lines
+from recjax.runs.sampling_bias import bias_table
 
 # In a terminal: run, data set and seeds; a number with its interval.
 _NAMES_WIDTH, _NUMBER_WIDTH = 42, 19
@@ -32,6 +34,8 @@ _INTERVALS = (
   "are given as mean ± standard deviation with their number n. Numbers of "
   "different protocols are never put in one column."
 )
+_SAMPLING = "What sampling did"
+_BETWEEN = "Between the protocols"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +73,22 @@ class _Content:
     if self.failures:
       text += f"; {len(self.failures)} not in the tables (listed below)"
     return f"{text}."
+
+  @property
+  def differences(self) -> list[tuple[str, list[str]]]:
+    """Of each protocol but the first: a title, and what differs."""
+    found = []
+    for table in self.tables[1:]:
+      names, protocols = zip(
+        *(
+          (each.protocol_hash[:6], each.groups[0].first["protocol"])
+          for each in (self.tables[0], table)
+        )
+      )
+      told = explanation_lines(*protocols, names)  # pyright: ignore
+      title = " and ".join(names)
+      found.append((title, told or ["The records hold the same fields."]))
+    return found
 
 
 def _read(workdirs: Iterable[files.PathLike]) -> _Content:
@@ -205,9 +225,18 @@ def _markdown(content: _Content, images: dict[str, bytes], title: str) -> str:
     lines += [f"- {name}: {value}" for name, value in table.fields] + [""]
     rows = [row.cells for row in table.rows]
     lines += tables.markdown_rows(table.header, rows)
+    if bias := bias_table(table):
+      lines += ["", f"### {_SAMPLING}"]
+      if rows := [row.cells for row in bias.rows]:
+        lines += ["", *tables.markdown_rows(bias.header, rows)]
+      lines += ["", *(f"- {note}" for note in bias.notes)]
     for name, metric, _ in _compared(table):
       label = labels.metric_label(metric)
       lines += ["", f"![{label} of the runs](plots/{name}.png)"]
+  if content.differences:
+    lines += ["", f"## {_BETWEEN}"]
+  for title, told in content.differences:
+    lines += ["", f"### {title}", "", *(f"- {line}" for line in told)]
   lines += _failures_markdown(content.failures)
   if content.runs:
     lines += ["", "## Runs"]
@@ -253,8 +282,18 @@ def _html(content: _Content, images: dict[str, bytes], title: str) -> str:
       parts.append(f'<p class="lead">{html_page.escape(table.text)}</p>')
     parts.append(html_page.definitions(table.fields))
     parts.append(html_page.table(table.header, table.rows))
+    if bias := bias_table(table):
+      parts.append(f"<h3>{_SAMPLING}</h3>")
+      if bias.rows:
+        parts.append(html_page.table(bias.header, bias.rows))
+      parts.append(html_page.bullets(bias.notes))
     for name, metric, _ in _compared(table):
       parts.append(_image(images[name], labels.metric_label(metric)))
+    sections.append(f"<section>{''.join(parts)}</section>")
+  if content.differences:
+    parts = [f"<h2>{_BETWEEN}</h2>"]
+    for title, told in content.differences:
+      parts += [f"<h3><code>{title}</code></h3>", html_page.bullets(told)]
     sections.append(f"<section>{''.join(parts)}</section>")
   if content.failures:
     rows = [
@@ -318,6 +357,9 @@ def print_report(
     for start in range(first, end, fitting):
       columns = (0, 1, 3, *range(start, min(start + fitting, end)))
       console.print(_terminal_table(table, columns))
+    if bias := bias_table(table):
+      for line in bias.lines():
+        console.print(line, markup=False, soft_wrap=True)
   for failure in content.failures:
     text = f"{failure.workdir}: {failure.reason}"
     console.print(text, markup=False, soft_wrap=True)

@@ -57,8 +57,9 @@ def test_equal_data_and_protocol_pass(groups):
     ),
     (
       {"protocol_hash": "b" * 12, "protocol": {"ties": "optimistic"}},
-      "differ in the protocol: aaaaaaaaaaaa and bbbbbbbbbbbb"
-      " .*ties: 'expected' and 'optimistic'",
+      "(?s)differ in the protocol: aaaaaaaaaaaa and bbbbbbbbbbbb"
+      r"\. Such.*  ties: A expected, B optimistic\. It decides where scores"
+      ".*numbers of B are higher.*recjax explain .*runs/0 .*runs/1` says",
     ),
   ],
 )

@@ -66,3 +66,8 @@ def test_an_image_is_shown_at_its_size():
   attributes = dict(parsed.tags)["img"]
   assert attributes["width"] == "450"
   assert attributes["src"].startswith("data:image/png;base64,iVBORw0K")
+
+
+def test_bullets():
+  found = html_page.bullets(["a < b", "c"])
+  assert found == "<ul><li>a &lt; b</li><li>c</li></ul>"

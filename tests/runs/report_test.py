@@ -53,6 +53,63 @@ def test_markdown(workdirs, tmp_path):
     assert (tmp_path / "out" / image).read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_bias_of_sampling_stands_under_its_protocol(make_workdir, tmp_path):
+  row = {
+    "sampled": 0.59, "full": 0.1311, "full_interval": [0.12, 0.14],
+    "bias": 0.4589, "bias_interval": [0.44, 0.47],
+    "corrected": {"mle": {"value": 0.1277, "interval": [0.1, 0.15]}},
+  }  # fmt: skip
+  bias = {
+    "metrics": {"ndcg@10": row}, "headline": "mle", "not_corrected": "",
+    "full_protocol_hash": "e" * 12, "full_protocol_text": "full <catalogue>",
+    "blind_below": 33.2,
+  }  # fmt: skip
+  make_workdir("runs/full")
+  make_workdir(
+    "runs/sampled", name="sampled", config_hash_without_seed="sa",
+    protocol_hash="b" * 12, metrics={"ndcg@10": 0.59}, sampled_bias=bias,
+    protocol={"candidates": {"kind": "uniform"}, "ties": "optimistic"},
+  )  # fmt: skip
+  paths = report.make_report([tmp_path / "runs"], tmp_path / "out")
+  parts = sections(paths.markdown.read_text(), "## Protocol `")
+  first, second = (parts[hash].split("\n## ")[0] for hash in ALL)
+  assert "What sampling did" in second and "0.1277 [0.1000" in second
+  assert "+0.4589" in second and "- Sampled metrics can reverse" in second
+  assert "What sampling did" not in first
+  page = sections(paths.html.read_text(), "<h2>Protocol <code>")
+  first, second = (page[hash].split("</section>")[0] for hash in ALL)
+  assert "<h3>What sampling did</h3>" in second and "+0.4589" in second
+  assert "full &lt;catalogue&gt;" in second and "0.1311" not in first
+  console = rich.console.Console(file=io.StringIO(), width=80)
+  report.print_report([tmp_path / "runs"], console)
+  line = "NDCG@10 of sampled on ml-1m: sampled 0.5900, full 0.1311"
+  assert line in console.file.getvalue()
+
+
+def test_protocols_are_told_apart(workdirs, tmp_path):
+  paths = report.make_report(workdirs, tmp_path / "out")
+  text = paths.markdown.read_text()
+  between = text.split("## Between the protocols")[1].split("\n## ")[0]
+  assert "### bbbbbb and aaaaaa" in between
+  assert "hold the same fields" in between  # Only their hashes are made up.
+  assert "<h2>Between the protocols</h2>" in paths.html.read_text()
+
+
+def test_what_two_protocols_mean_is_said(make_workdir, tmp_path, result_of):
+  protocol = result_of()["protocol"] | {"ties": "optimistic"}
+  make_workdir("runs/a")
+  make_workdir(
+    "runs/b", config_hash_without_seed="b", protocol_hash="b" * 12,
+    protocol=protocol,
+  )  # fmt: skip
+  paths = report.make_report([tmp_path / "runs"], tmp_path / "out")
+  line = "- ties: aaaaaa expected, bbbbbb optimistic. It decides where"
+  assert line in paths.markdown.read_text()
+  alone = report.make_report([tmp_path / "runs" / "a"], tmp_path / "alone")
+  assert "Between" not in alone.markdown.read_text()
+  assert "Between" not in alone.html.read_text()
+
+
 def test_html_is_self_contained(workdirs, tmp_path):
   paths = report.make_report(workdirs, tmp_path / "out")
   text = paths.html.read_text()
