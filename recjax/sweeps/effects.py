@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy.optimize
+import scipy.special
 import scipy.stats
 from jaxtyping import Float
 
@@ -155,8 +156,10 @@ def smallest_shift(freedom: int, alpha: float, power: float) -> float:
   limit = float(scipy.stats.t.isf(alpha / 2, freedom))
 
   def missing(shift: float) -> float:
-    found = scipy.stats.nct.sf(limit, freedom, shift)
-    return float(found + scipy.stats.nct.cdf(-limit, freedom, shift)) - power
+    # The square of a noncentral t is a noncentral F, which SciPy computes
+    # without gaps.
+    below = scipy.special.ncfdtr(1, freedom, shift**2, limit**2)
+    return 1 - float(below) - power
 
   high = limit + 1.0
   while missing(high) < 0:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.integrate
 import scipy.stats
 from statsmodels.stats import multitest
 from statsmodels.stats.power import TTestPower
@@ -74,6 +75,22 @@ def test_what_a_design_sees_is_what_statsmodels_says():
     )
     found = smallest_shift(freedom, alpha, power) / np.sqrt(freedom + 1)
     np.testing.assert_allclose(found, known, rtol=1e-5)
+
+
+@pytest.mark.parametrize("freedom", [2, 4, 9])
+@pytest.mark.parametrize("alpha", [0.05, 0.05 / 6, 0.001])
+def test_what_a_design_sees_is_what_an_integral_says(freedom, alpha):
+  shift = smallest_shift(freedom, alpha, 0.8)
+  limit = scipy.stats.t.isf(alpha / 2, freedom)
+
+  def density(spread):  # Of the estimated deviation, the true one being 1.
+    density = scipy.stats.chi2.pdf(freedom * spread**2, freedom)
+    density *= 2 * freedom * spread
+    beyond = scipy.stats.norm.sf(limit * spread - shift)
+    return density * (beyond + scipy.stats.norm.cdf(-limit * spread - shift))
+
+  found, _ = scipy.integrate.quad(density, 0, 10, epsabs=1e-10)
+  assert found == pytest.approx(0.8, abs=1e-6)
 
 
 def test_a_table_is_corrected_as_one_family():
