@@ -21,6 +21,7 @@ from recjax.sweeps.spec import Sweep, load_sweep
 from recjax.sweeps.trials import Trial
 
 _LAUNCHERS = ("local", "ray", "slurm")
+_RAY_OPTIONS = ("address", "cores_per_trial", "gpus_per_trial")
 
 
 def _flags(values: flags.FlagValues) -> None:
@@ -65,12 +66,13 @@ def sweep(arguments: Sequence[str]) -> None:
       " file says all."
     )
   found = load_sweep(names[0])
-  made = carry_out.make(found)
   if values["dry_run"]:
-    _list(found, made.trials)
+    _list(found, carry_out.make(found).trials)
     return
   folder = SweepFolder(required(values, "workdir", "sweep"))
-  options = _options(values["launcher_option"])
+  folder.check(found)
+  options = _options(values["launcher"], values["launcher_option"])
+  made = carry_out.make(found)
   with folder.locked():
     folder.take_up(found)
     if values["retry_failed"]:
@@ -94,12 +96,18 @@ def _places(values: dict[str, Any]) -> Places:
   return Places(data_dir, values["cache_dir"], shared)
 
 
-def _options(texts: Sequence[str]) -> dict[str, Any]:
+def _options(launcher: str, texts: Sequence[str]) -> dict[str, Any]:
   options: dict[str, Any] = {}
   for text in texts:
     name, equals, value = text.partition("=")
     if not equals or not name:
       raise ConfigError(f"--launcher_option must be NAME=VALUE; got {text!r}.")
+    if launcher == "local":
+      raise ConfigError(
+        f"--launcher_option={name}: the launcher 'local' has no options."
+      )
+    if launcher == "ray":
+      check_choice("--launcher_option of 'ray'", name, _RAY_OPTIONS)
     options[name] = int(value) if value.isdecimal() else value
   return options
 
@@ -108,23 +116,15 @@ def _launcher(
   values: dict[str, Any], options: dict[str, Any], folder: SweepFolder
 ) -> Launcher:
   num = values["num_workers"]
-  if values["launcher"] == "slurm":
-    cluster = options.pop("cluster", "slurm")
-    return SlurmLauncher(
-      folder.path.absolute() / "slurm", num, cluster=cluster, parameters=options
-    )
-  known = {
-    "local": (),
-    "ray": ("address", "cores_per_trial", "gpus_per_trial"),
-  }[values["launcher"]]
-  for name in options:
-    if not known:
-      raise ConfigError(
-        f"--launcher_option={name}: the launcher 'local' has no options."
-      )
-    check_choice("--launcher_option of 'ray'", name, known)
-  kind = LocalLauncher if values["launcher"] == "local" else RayLauncher
-  return kind(num, **options)
+  match values["launcher"]:
+    case "ray":
+      return RayLauncher(num, **options)
+    case "slurm":
+      cluster = options.pop("cluster", "slurm")
+      path = folder.path.absolute() / "slurm"
+      return SlurmLauncher(path, num, cluster=cluster, parameters=options)
+    case _:
+      return LocalLauncher(num)
 
 
 def _list(found: Sweep, trials: Sequence[Trial]) -> None:

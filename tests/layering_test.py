@@ -106,6 +106,7 @@ SAME_LEVEL = {
   ("cli", "named_run"),
   ("cli", "reproduce_command"),
   ("cli", "sweep_command"),
+  ("cli", "sweeps"),
   ("named_run", "launch"),
   ("named_run", "roots"),
   ("reproduce_command", "reproduction"),

@@ -42,24 +42,28 @@ class SweepFolder:
 
   # -- The sweep --------------------------------------------------------------
 
-  def take_up(self, sweep: Sweep) -> None:
-    """Makes the folder, or goes on with the same sweep in it.
+  def check(self, sweep: Sweep) -> None:
+    """Raises RunError where the folder is of another sweep, or of a run.
 
     More seeds, or more trials of a search, are the same sweep.
-
-    Raises:
-      RunError: the folder is of another sweep, or of a run.
     """
     path = self.path / SWEEP
-    wanted = plain(sweep.to_dict())
     if path.exists():
-      self._check_same(read_json(path), wanted)
+      self._check_same(read_json(path), plain(sweep.to_dict()))
     elif names := self._names():
       raise errors.RunError(
         f"{self.path} is no workdir of a sweep: it holds"
         f" {', '.join(names[:5])} but no {SWEEP}. Choose another."
       )
-    files.write_json_atomically(path, wanted)
+
+  def take_up(self, sweep: Sweep) -> None:
+    """Makes the folder, or goes on with the same sweep in it.
+
+    Raises:
+      RunError: see `check`.
+    """
+    self.check(sweep)
+    files.write_json_atomically(self.path / SWEEP, plain(sweep.to_dict()))
 
   def _names(self) -> list[str]:
     if not self.path.exists():

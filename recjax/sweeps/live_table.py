@@ -115,12 +115,7 @@ class LiveTable:
   def _show_table(self, states: Mapping[str, str]) -> None:
     running = [key for key, state in states.items() if state == "running"]
     last = self._order[-max(_MOST_ROWS - len(running), 3) :]
-    shown = rich.table.Table(
-      title=self._head(states),
-      title_justify="left",
-      box=rich.box.SIMPLE_HEAD,
-      pad_edge=False,
-    )
+    shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
     label = labels.metric_label(self._metric)
     for name in ("settings", "seed", "state", "step", f"validation {label}"):
       shown.add_column(name, justify="left" if name == "settings" else "right")
@@ -133,7 +128,8 @@ class LiveTable:
         console=self._console, auto_refresh=False, transient=True
       )
       self._live.start()
-    self._live.update(shown, refresh=True)
+    whole = rich.console.Group(rich.text.Text(self._head(states)), shown)
+    self._live.update(whole, refresh=True)
 
   def close(self) -> None:
     """Takes the table off the screen."""

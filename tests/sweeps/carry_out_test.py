@@ -1,0 +1,147 @@
+"""Sweeps from their file to their last trial; nothing is trained."""
+
+import pathlib
+
+import numpy as np
+
+from recjax.sweeps import carry_out
+from recjax.sweeps import folder as folders
+from recjax.sweeps.carry_out import Places, best_validation
+from recjax.sweeps.folder import SweepFolder
+from recjax.sweeps.jobs import Outcome
+from recjax.sweeps.scheduler import MAX_ATTEMPTS, Watch
+from recjax.sweeps.spec import make_sweep
+from tests.sweeps.made_up import ScriptedLauncher, finish
+
+RATE = {
+  "name": "rate",
+  "binding": "ParamGroup.learning_rate",
+  "range": [1e-4, 1e-1],
+  "log": True,
+}
+
+
+def sweep(shape, *factors, **changes):
+  content = {
+    "title": "a sweep",
+    "gin_files": ["runs/sasrec_planted.gin", "overlays/tiny.gin"],
+    "factor": factors,
+    "shape": shape,
+  }
+  return make_sweep(content | changes, "here.toml")
+
+
+def rate_of(job):
+  text = next(x for x in job.bindings if "learning_rate" in x)
+  return float(text.split("=")[1])
+
+
+def judged(job):
+  """The nearer the rate is to .003, the better the trial."""
+  value = 0.5 - 0.1 * abs(np.log10(rate_of(job)) + 2.5)
+  finish(pathlib.Path(job.workdir), 0, np.full(3, value), curve=[value])
+  return Outcome(job.key)
+
+
+def carried_out(found, tmp_path, act=judged, num_slots=1):
+  folder = SweepFolder(tmp_path / "sweep")
+  folder.take_up(found)
+  launcher = ScriptedLauncher(act, num_slots)
+  places = Places("data", None, "")
+  trials = carry_out.carry_out(
+    found, carry_out.make(found), folder, launcher, places
+  )
+  return folder, trials, launcher
+
+
+def test_a_random_search_knows_all_its_trials_beforehand():
+  found = sweep("random", RATE, num_trials=4, seeds=[0, 1])
+  made = carry_out.make(found)
+  assert len(made.trials) == 8 and made.metric == "ndcg@10"
+  assert [t.seed for t in made.trials] == [0] * 4 + [1] * 4
+  assert made.trials == carry_out.make(found).trials
+  more = carry_out.make(sweep("random", RATE, num_trials=6, seeds=[0]))
+  assert more.trials[:4] == made.trials[:4]
+
+
+def test_a_bayesian_search_goes_on_from_what_it_found(tmp_path):
+  found = sweep("bayesian", RATE, num_trials=12)
+  folder, trials, launcher = carried_out(found, tmp_path)
+  assert len(trials) == len(set(launcher.started)) == 12
+  assert folder.read_trials() == trials
+  late = [t for t in trials[9:]]
+  values = [best_validation(folder, t.key, Watch("ndcg@10")) for t in late]
+  assert np.mean(values) > 0.4  # The mean of the prior is about .42.
+  # All is done: nothing starts again.
+  _, again, launcher = carried_out(found, tmp_path)
+  assert launcher.started == [] and again == trials
+
+
+def test_a_search_that_is_cut_short_makes_the_same_choices(tmp_path):
+  found = sweep("bayesian", RATE, num_trials=12)
+  _, whole, _ = carried_out(found, tmp_path / "whole")
+  short = sweep("bayesian", RATE, num_trials=11)
+  carried_out(short, tmp_path / "short")
+  _, resumed, launcher = carried_out(found, tmp_path / "short")
+  assert [t.levels for t in resumed] == [t.levels for t in whole]
+  assert len(launcher.started) == 1
+
+
+def test_a_failed_combination_does_not_end_a_search(tmp_path):
+  calls = []
+
+  def act(job):
+    calls.append(job.key)
+    if len(set(calls)) == 3:
+      return Outcome(job.key, "no")
+    return judged(job)
+
+  found = sweep("bayesian", RATE, num_trials=6)
+  folder, trials, _ = carried_out(found, tmp_path, act)
+  states = [folder.state(t.key, max_attempts=MAX_ATTEMPTS) for t in trials]
+  assert len(trials) == 6 and states.count(folders.FAILED) == 1
+  assert carry_out.retry_failed(folder) == 1
+  _, _, launcher = carried_out(found, tmp_path)
+  assert len(launcher.started) == 1
+
+
+def test_few_levels_are_not_tried_twice(tmp_path):
+  few = {
+    "name": "rate",
+    "levels": {
+      "low": ["ParamGroup.learning_rate = 0.001"],
+      "high": ["ParamGroup.learning_rate = 0.01"],
+    },
+  }
+  found = sweep("bayesian", few, num_trials=8)
+  _, trials, launcher = carried_out(found, tmp_path)
+  assert {t.combination for t in trials} == {"low", "high"}
+  assert len(launcher.started) == 2
+
+
+def test_more_seeds_go_on_with_a_grid(tmp_path):
+  depth = {
+    "name": "depth",
+    "levels": {"1": ["SASRec.num_blocks = 1"], "2": ["SASRec.num_blocks = 2"]},
+  }
+  act = lambda job: (
+    finish(pathlib.Path(job.workdir), 0, np.full(3, 0.5)),
+    Outcome(job.key),
+  )[1]
+  carried_out(sweep("grid", depth), tmp_path, act)
+  _, trials, launcher = carried_out(
+    sweep("grid", depth, seeds=[0, 1]), tmp_path, act
+  )
+  assert len(trials) == 4 and len(launcher.started) == 2
+
+
+def test_the_best_validation(tmp_path):
+  folder = SweepFolder(tmp_path)
+  finish(folder.workdir("a"), 0, np.full(3, 0.5), curve=[0.2, 0.4, 0.3])
+  assert best_validation(folder, "a", Watch("ndcg@10")) == 0.4
+  assert best_validation(folder, "b", Watch("ndcg@10")) is None
+  record = folder.record("c")
+  record.log(1, **{"validation/log_loss": 0.4})
+  record.log(2, **{"validation/log_loss": 0.3})
+  record.close()
+  assert best_validation(folder, "c", Watch("log_loss")) == 0.3
