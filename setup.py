@@ -15,6 +15,9 @@ EXTRAS = {
     "array_record>=0.8",
     "importlib_resources",
   ],
+  "search": ["optuna>=4.2"],
+  "ray": ["ray>=2.40"],
+  "slurm": ["submitit>=1.5"],
   "tpu": ["jax[tpu]>=0.10"],
   "cuda": ["jax[cuda13]>=0.10"],
   "benchmarks": ["torch==2.13.0", "psutil>=6", "scann>=1.4", "faiss-cpu>=1.8"],
@@ -32,6 +35,9 @@ EXTRAS = {
     "importlib_resources",
     "scann>=1.4; platform_system == 'Linux'",
     "faiss-cpu>=1.8",
+    "optuna>=4.2",
+    "ray>=2.40",
+    "submitit>=1.5",
   ],
 }
 

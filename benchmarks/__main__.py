@@ -22,6 +22,8 @@ RUNS = (
   ("two_tower_epoch",),
   ("exact_search",),
   ("ann_search",),
+  ("bootstrap",),
+  ("sweep_workers",),
 )
 COLUMNS = ("name", "ratio", "ours", "peer", "unit", "peer_name", "device")
 

@@ -15,6 +15,7 @@ The command line of recjax.
   recjax train --gin_file=runs/sasrec_ml1m.gin --workdir=DIR --data_dir=DIR
   recjax evaluate --workdir=DIR --data_dir=DIR
   recjax report DIR...
+  recjax sweep FILE --workdir=DIR --data_dir=DIR
   recjax reproduce NAME... --workdir=DIR --data_dir=DIR
   recjax compare DIR DIR...
   recjax diff DIR DIR

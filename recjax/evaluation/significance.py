@@ -138,6 +138,7 @@ def _resampled_means(
     means = np.empty((len(values), number))
     for place in range(number):
       drawn = random.integers(0, num_users, num_users, dtype=np.uint32)
+      drawn = drawn.astype(np.intp)  # As an index, eight times as fast.
       for row, mean in zip(values, means):
         mean[place] = row.take(drawn).mean()
     return means
