@@ -189,7 +189,7 @@ def _load(
     if runs:
       return runs[0], None
     return None, Missing(trial, folders.FAILED, failures[0].reason)
-  reason = "not finished: `recjax sweep` goes on with it."
+  reason = "not finished: the same command goes on"
   if state == folders.STOPPED:
     reason = folder.stop_reason(trial.key)
   elif state == folders.FAILED:

@@ -17,6 +17,7 @@ from recjax.sweeps.effects import (
   corrected,
   effect,
 )
+from recjax.sweeps.folder import OPEN
 from recjax.sweeps.marginals import Interaction, Marginal
 from recjax.sweeps.results import Combined, SweepResults
 from recjax.sweeps.spec import SEARCHES
@@ -261,10 +262,14 @@ def interaction_table(found: Sequence[Interaction]) -> Table:
 
 
 def missing_table(results: SweepResults) -> Table | None:
-  """The trials that are in no table; None where all are."""
+  """The trials that are in no table; None where all are.
+
+  Those that were not carried out yet are one row.
+  """
   if not results.missing:
     return None
-  rows = tuple(
+  waiting = [each for each in results.missing if each.state == OPEN]
+  rows = [
     (
       Cell(each.trial.combination),
       _number(str(each.trial.seed)),
@@ -273,9 +278,14 @@ def missing_table(results: SweepResults) -> Table | None:
       Cell(each.trial.key),
     )
     for each in results.missing
-  )
+    if each.state != OPEN
+  ]
+  if waiting:
+    num = f"{len(waiting)} trial{'' if len(waiting) == 1 else 's'}"
+    cells = (num, "", OPEN, waiting[0].reason, "")
+    rows.append(tuple(map(Cell, cells)))
   header = ("settings", "seed", "state", "why", "trial")
-  return Table("Not in the tables", header, rows)
+  return Table("Not in the tables", header, tuple(rows))
 
 
 def is_search(results: SweepResults) -> bool:

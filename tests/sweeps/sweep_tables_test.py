@@ -138,14 +138,25 @@ def test_marginals_and_all_metrics(results):
 
 def test_missing_trials(make_folder, results):
   assert missing_table(results) is None
-  folder = make_folder(sweep_of(), value_of)
-  (folder.workdir("depth1sizes-1") / "result.json").unlink()
+  folder = make_folder(
+    sweep_of(num_seeds=4), value_of, skip=lambda trial: trial.seed > 2
+  )
+  folder.stop("depth1sizes-3", "median rule at step 20")
   table = missing_table(load_results(folder.path))
   assert table is not None
-  assert [cell.text for cell in table.rows[0]] == [
-    "depth 1, size s",
-    "1",
-    "open",
-    "not finished: `recjax sweep` goes on with it.",
-    "depth1sizes-1",
+  assert [[cell.text for cell in row] for row in table.rows] == [
+    [
+      "depth 1, size s",
+      "3",
+      "stopped",
+      "median rule at step 20",
+      "depth1sizes-3",
+    ],
+    [
+      "3 trials",
+      "",
+      "open",
+      "not finished: the same command goes on",
+      "",
+    ],
   ]
