@@ -201,8 +201,9 @@ def main() -> None:
   for other in ("shared bottom", "OMoE"):
     mean, p = slopes(of_head[other] - of_head["MMoE"])
     for e in range(curves.shape[-1]):
+      step = (e + 1) * EVERY
       print(
-        f"{other} - MMoE, step {(e + 1) * EVERY}: slope {mean[e]:+.4f}, p {p[e]:.2g}"
+        f"{other} - MMoE, step {step}: slope {mean[e]:+.4f}, p {p[e]:.2g}"
       )
 
 
