@@ -11,6 +11,7 @@ from sklearn import metrics
 
 from recjax import launch
 from recjax.balancing.pcgrad import PCGrad
+from recjax.data.example_stream import StreamConfig
 from recjax.data.examples import Examples, ExampleSplit
 from recjax.embeddings.groups import TableSettings
 from recjax.errors import ConfigError, DataError
@@ -21,7 +22,7 @@ from recjax.layers.heads.mmoe import MMoE
 from recjax.models.dcn_v2 import DCNv2
 from recjax.models.fm import FM
 from recjax.models.multi_task import MultiTask
-from recjax.multi_task_experiment import MultiTaskExperiment, check_chains
+from recjax.multi_task_experiment import MultiTaskExperiment
 from recjax.runs.predictions import load_predictions
 from recjax.runs.record import RunRecord
 from recjax.tasks.task_objectives import Objective
@@ -235,7 +236,8 @@ def test_a_trunk_may_stand_below_the_head(tmp_path):
   "options,message",
   [
     ({"model": FM()}, "model must be @multi_task.MultiTask"),
-    ({"loss": "squared_error"}, "leave `stream` and `loss` away"),
+    ({"loss": "squared_error"}, "leave `loss` away; got 'squared_error'"),
+    ({"stream": StreamConfig()}, "MultiTaskExperiment.stream needs a source"),
     (
       {"train": TrainConfig(select="auc/bye")},
       "must be one of .*Did you mean 'auc/buy'",
@@ -259,18 +261,3 @@ def test_a_label_that_is_not_in_the_data_is_told(tmp_path):
   made = experiment(objectives=objectives, train=train)
   with pytest.raises(DataError, match="has no column 'like'"):
     made.open(tmp_path)
-
-
-def test_a_conversion_without_a_click_is_told():
-  table = pa.table(
-    {"click": [0.0, 1.0, None, 0.0], "buy": [0.0, 1.0, 1.0, 1.0]}
-  )
-  table = table.append_column("main", pa.array([0.0, 1.0, 0.0, 1.0]))
-  rows = Examples.from_table("rows", table, label="main")
-  # Unknown clicks say nothing, and the task may stand alone.
-  check_chains((Objective("click"), Objective("buy")), rows)
-  with pytest.raises(
-    DataError,
-    match=r"rows, row 3: column 'buy' is 1 where 'click' is 0.*1 such",
-  ):
-    check_chains((Objective("click"), Objective("buy", given="click")), rows)
