@@ -5,9 +5,10 @@ Those about an index of items stand in `recjax.index_commands`, `compare`,
 `recjax.command_flags`.
 """
 
+import math
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -56,13 +57,22 @@ def _start_processes(values: dict[str, Any]) -> None:
     )
 
 
-def _summary(metrics: dict[str, float], intervals: dict, protocol: str) -> str:
+def _summary(metrics: dict, intervals: dict, protocol: str) -> str:
+  """One line; what is NaN, or null in a record, is undefined."""
+  known = lambda number: number is not None and math.isfinite(number)
   parts = []
   for name, value in metrics.items():
-    low, high = intervals.get(name, (None, None))
-    interval = "" if low is None else f" [{low:.4f}, {high:.4f}]"
-    parts.append(f"{name} {value:.4f}{interval}")
+    text = f"{value:.4f}" if known(value) else "undefined"
+    ends = intervals.get(name, (None, None))
+    if all(map(known, ends)):
+      text += f" [{ends[0]:.4f}, {ends[1]:.4f}]"
+    parts.append(f"{name} {text}")
   return f"test {'  '.join(parts)}  protocol {protocol}"
+
+
+def _print_notes(notes: Iterable[str]) -> None:
+  for note in notes:
+    print(f"note: {note}")
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -86,7 +96,9 @@ def train(arguments: Sequence[str]) -> None:
   if record.is_finished():
     if jax.process_index() == 0:
       print(f"{workdir} is finished; nothing to do.")
-      print(_result_line(record.read_result()))
+      result = record.read_result()
+      _print_notes(result.get("notes") or ())
+      print(_result_line(result))
     return
   result = launch.train(
     settings,
@@ -105,6 +117,7 @@ def train(arguments: Sequence[str]) -> None:
   )
   if jax.process_index() == 0:
     report.print_report([workdir])
+    _print_notes(result.get("notes") or ())
     print(f"record {workdir}")
     print(_result_line(result))
 
@@ -127,7 +140,9 @@ def evaluate(arguments: Sequence[str]) -> None:
   )
   protocol_hash = tested.protocol.hash()
   print(f"protocol {tested.protocol.describe()}")
-  print(f"floor {_summary(tested.floor, {}, protocol_hash)}")
+  if tested.floor:
+    print(f"floor {_summary(tested.floor, {}, protocol_hash)}")
+  _print_notes(getattr(tested, "notes", ()))
   print(_summary(tested.metrics, tested.intervals, protocol_hash))
 
 

@@ -284,12 +284,7 @@ class MultiTaskBench(RankingBench):
       "num_test_positives": {
         name: result.num_positives for name, result in tested.tasks.items()
       },
-      "notes": [
-        f"{name}: {note}"
-        for name, result in tested.tasks.items()
-        for note in result.notes
-      ]
-      + left_out(tested.predictions),
+      "notes": [*tested.notes, *left_out(tested.predictions)],
       "expert_utilization": {
         name: mean.tolist() for name, (mean, _) in tested.utilization.items()
       },
@@ -301,6 +296,7 @@ class MultiTaskBench(RankingBench):
       if tested.cosines is None
       else tested.cosines.tolist(),
       "features_fingerprint": self.features.fingerprint,
+      "slices": tested.slices,
       "served": None
       if self.served is None
       else dataclasses.asdict(self.served),

@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
+from recjax.balancing.balancer import GradientBalancer, LossBalancer
 from recjax.balancing.fixed_weights import FixedWeights
 from recjax.data.example_parts import ExampleParts
 from recjax.data.examples import PARTS
@@ -63,11 +64,8 @@ class MultiTaskExperiment(RankingExperiment):
     check_objectives(self.objectives)
     check_position_bias(self.objectives, self.position_bias)
     self._check_features()
-    tasks = [objective.name for objective in self.objectives]
-    if self.served is not None:
-      self.served.check(tasks)
-    if self.front is not None:
-      self.front.weights(len(tasks))  # Says if there are too many.
+    self._check_balancer()
+    self._check_served()
     if not isinstance(self.model, MultiTask):
       raise ConfigError(
         "MultiTaskExperiment.model must be @multi_task.MultiTask(), with a"
@@ -86,6 +84,38 @@ class MultiTaskExperiment(RankingExperiment):
     if self.stream is not None and getattr(self.position_bias, "estimator", 0):
       self.position_bias.fitted(None, "")  # Says that it can not be.
     super().__post_init__()
+
+  def _check_balancer(self) -> None:
+    what, balancer = "MultiTaskExperiment.balancer", self.balancer
+    kinds = LossBalancer, GradientBalancer
+    if isinstance(balancer, type) or not isinstance(balancer, kinds):
+      raise ConfigError(
+        f"{what} must be one of recjax.balancing, such as @pcgrad.PCGrad();"
+        f" got {balancer!r}."
+      )
+    balancer.init(len(self.objectives))  # Says if it is for other tasks.
+    if not isinstance(self.measure_conflict, bool):
+      raise ConfigError(
+        "MultiTaskExperiment.measure_conflict must be True or False; got"
+        f" {self.measure_conflict!r}."
+      )
+
+  def _check_served(self) -> None:
+    tasks = [objective.name for objective in self.objectives]
+    for name, kind, example in (
+      ("served", ServedScore, "@served_score.ServedScore()"),
+      ("front", ParetoFront, "@served_front.ParetoFront()"),
+    ):
+      value = getattr(self, name)
+      if value is not None and not isinstance(value, kind):
+        raise ConfigError(
+          f"MultiTaskExperiment.{name} must be {example} or None; got"
+          f" {value!r}."
+        )
+    if self.served is not None:
+      self.served.check(tasks)
+    if self.front is not None:
+      self.front.weights(len(tasks))  # Says if there are too many.
 
   def _check_features(self) -> None:
     """A position that the model sees would be asked for when it is served."""

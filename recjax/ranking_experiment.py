@@ -86,7 +86,7 @@ class RankingExperiment:
   seed: int = 0
 
   def __post_init__(self):
-    owner_name = "RankingExperiment"
+    owner_name = type(self).__name__
     check_range(f"{owner_name}.batch_size", self.batch_size, 1, integer=True)
     check_range(f"{owner_name}.min_count", self.min_count, 1, integer=True)
     check_range(f"{owner_name}.seed", self.seed, 0, 2**31 - 1, integer=True)
@@ -95,10 +95,8 @@ class RankingExperiment:
         "RankingExperiment.source must be a source of labelled examples such"
         f" as @frappe.Frappe(); got {self.source!r}."
       )
-    names = self._metric_names()
-    check_choice(
-      "TrainConfig.select, a metric of", self.train.select, (*names, LAST)
-    )
+    names = (*self._metric_names(), LAST)
+    check_choice("TrainConfig.select", self.train.select, names)
     if self.stream is not None:
       self._check_stream(self.stream)
 
@@ -250,7 +248,7 @@ class RankingExperiment:
     )
     names = [spec.name for spec in specs]
     for name in (*self.linear_only, *self.slices):
-      check_choice("a feature of RankingExperiment", name, names)
+      check_choice("a name of linear_only or slices", name, names)
     return specs
 
   def _judged_columns(

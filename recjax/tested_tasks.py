@@ -61,6 +61,34 @@ class TestedTasks:
     """What base rates reach."""
     return self._of_all("floor")
 
+  @property
+  def notes(self) -> list[str]:
+    """What is undefined or left out, by task."""
+    return [
+      f"{name}: {note}"
+      for name, result in self.tasks.items()
+      for note in result.notes
+    ]
+
+  @property
+  def slices(self) -> dict[str, list[dict[str, Any]]]:
+    """By feature, a record of each value with what was found for all tasks.
+
+    A task lacks values on which it was not judged by themselves.
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, result in self.tasks.items():
+      for feature, parts in result.slices.items():
+        records = found.setdefault(feature, {})
+        for part in parts:
+          record = records.setdefault(part.value, {"value": part.value})
+          for field in ("num_examples", "num_positives"):
+            record.setdefault(field, {})[name] = getattr(part, field)
+          for field in ("metrics", "intervals"):
+            told = {f"{k}/{name}": v for k, v in getattr(part, field).items()}
+            record.setdefault(field, {}).update(told)
+    return {name: [*records.values()] for name, records in found.items()}
+
   def _of_all(self, what: str) -> dict[str, Any]:
     return {
       f"{key}/{name}": value

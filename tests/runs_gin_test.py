@@ -313,6 +313,19 @@ def test_another_config_is_refused(train):
     assert line in err
 
 
+def test_what_is_undefined_is_said():
+  """A record has null where an AUC has one class."""
+  line = cli._summary(
+    {"auc/buy": None, "auc/like": float("nan"), "auc/click": 0.75},
+    {"auc/buy": [None, None], "auc/click": [0.5, 1.0]},
+    "abc",
+  )
+  assert line == (
+    "test auc/buy undefined  auc/like undefined  auc/click 0.7500"
+    " [0.5000, 1.0000]  protocol abc"
+  )
+
+
 # --- Mistakes ----------------------------------------------------------------
 
 
