@@ -150,7 +150,9 @@ class Experts(nn.Module):
     x = self._activated(first, 0, deterministic, where)
     for number, size in enumerate(self.hidden[1:], 1):
       kernel, bias = self._weights(number, x.shape[-1], size)
-      x = jnp.einsum("ebd,edh->ebh", x, kernel) + bias[:, None]
+      # Its gradient is dz^T x then, on a CPU a sixth faster than x^T dz.
+      turned = jax.lax.optimization_barrier(kernel.transpose(0, 2, 1))
+      x = jnp.einsum("ebd,ehd->ebh", x, turned) + bias[:, None]
       x = self._activated(x, number, deterministic, where)
     return x.transpose(1, 0, 2)
 
