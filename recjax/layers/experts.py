@@ -19,7 +19,7 @@ matter of the model and not of speed.
 The gradient of the mixing by experts, sum_t g_te dy_t, is written as a sum and
 not as the batched product that differentiating gives: of a handful of tasks it
 is a loop that the compiler joins to the one behind the activation, and does not
-write out. It saves a seventh of a step of small experts on a CPU.
+write out. It saves 4% to 14% of a step of small experts on a CPU.
 
 Deviations from the papers: Shazeer's noise in the gate and the losses that
 balance its load are left out, for no expert has a capacity here.
