@@ -202,9 +202,7 @@ def main() -> None:
     mean, p = slopes(of_head[other] - of_head["MMoE"])
     for e in range(curves.shape[-1]):
       step = (e + 1) * EVERY
-      print(
-        f"{other} - MMoE, step {step}: slope {mean[e]:+.4f}, p {p[e]:.2g}"
-      )
+      print(f"{other} - MMoE, step {step}: slope {mean[e]:+.4f}, p {p[e]:.2g}")
 
 
 if __name__ == "__main__":
