@@ -65,7 +65,7 @@ setup(
     "absl-py>=2.1",
     "jaxtyping>=0.3",
     "numpy>=2",
-    "scipy>=1.13",
+    "scipy>=1.15",
     "pyarrow>=17",
     "matplotlib>=3.9",
     "rich>=13",

@@ -46,13 +46,12 @@ import math
 import numpy as np
 import scipy.special
 from jaxtyping import Float
-from scipy.optimize import root_scalar
+from scipy.optimize import elementwise, root_scalar
 
 from recjax.errors import ConfigError, DataError, check_range
 
-_SEED_NODES, _USER_NODES, _POWER_NODES = 64, 10, 48
-_MANY_USERS = 500
-_BISECTIONS = 32
+_NODES, _USER_NODES, _FEW_FREEDOM = 48, 8, 3
+_MANY_USERS = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Components:
 
 @functools.lru_cache(maxsize=64)
 def _chi_squared(
-  freedom: int, num: int
+  freedom: int, num: int = _NODES
 ) -> tuple[Float[np.ndarray, " node"], Float[np.ndarray, " node"]]:
   """Nodes and weights of X / freedom, evenly spaced in the logarithm.
 
@@ -98,6 +97,8 @@ def _chi_squared(
   half = freedom / 2
   low = math.log(scipy.special.gammaincinv(half, 1e-13))
   high = math.log(scipy.special.gammainccinv(half, 1e-13))
+  # A density with few degrees of freedom is the wider.
+  num = num * (4 if freedom <= _FEW_FREEDOM else 1)
   logs = np.linspace(low, high, num)
   nodes = 2 * np.exp(logs)
   log_weights = half * logs - nodes / 2
@@ -132,10 +133,10 @@ class _Squares:
     self,
   ) -> tuple[Float[np.ndarray, "design node"], Float[np.ndarray, " node"]]:
     """Var(mean) at all nodes, and their weights."""
-    x, of_x = _chi_squared(self.num_seeds - 1, _SEED_NODES)
+    x, of_x = _chi_squared(self.num_seeds - 1)
     y, of_y = np.ones(1), np.ones(1)
     if self.num_users <= _MANY_USERS:  # Else they are known well enough.
-      y, of_y = _chi_squared(self.num_users - 1, _USER_NODES)
+      y, of_y = _chi_squared(self.num_users - 1, _NODES // 2)
     seeds = self.seeds[:, None, None] / x[:, None]
     users = np.maximum(self.users[:, None, None] / y - self.residual, 0.0)
     shape = len(self.seeds), len(x) * len(y)
@@ -159,13 +160,20 @@ class _Squares:
     # Between the normal quantile at the least variance, and at the largest.
     quantile = -scipy.special.ndtri(alpha / 2)
     low = np.log(quantile * errors.min(axis=1))
-    high = np.log(quantile * errors.max(axis=1))
-    for _ in range(_BISECTIONS):
-      middle = (low + high) / 2
-      ratios = np.exp(middle)[:, None] / errors
-      is_low = 2 * scipy.special.ndtr(-ratios) @ weights > alpha
-      low, high = np.where(is_low, middle, low), np.where(is_low, high, middle)
-    return np.exp((low + high) / 2)
+    high = np.log(quantile * errors.max(axis=1)) + 1e-9
+
+    def missing(log, design):
+      ratios = np.exp(log)[:, None] / errors[design]
+      p_values = 2 * scipy.special.ndtr(-ratios) @ weights
+      return np.log(p_values / alpha)
+
+    found = elementwise.find_root(
+      missing,
+      (low, high),
+      args=(np.arange(len(low)),),
+      tolerances={"xatol": 1e-9, "xrtol": 0.0},
+    )
+    return np.exp(found.x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,17 +182,22 @@ class CrossedTest:
 
   Attributes:
     difference: the mean of all.
-    interval: its 95% interval.
     p_value: two-sided.
     effect_size: the difference over the standard deviation of one d_su.
     components: the variances; an estimate below 0 is 0.
   """
 
   difference: float
-  interval: tuple[float, float]
   p_value: float
   effect_size: float
   components: Components
+  _squares: _Squares
+
+  @functools.cached_property
+  def interval(self) -> tuple[float, float]:
+    """The 95% interval of the difference."""
+    half = float(self._squares.critical(0.05)[0])
+    return self.difference - half, self.difference + half
 
 
 def crossed_test(difference: Float[np.ndarray, "seed user"]) -> CrossedTest:
@@ -194,9 +207,9 @@ def crossed_test(difference: Float[np.ndarray, "seed user"]) -> CrossedTest:
     difference: d_su.
 
   Raises:
-    DataError: fewer than three seeds or users, a NaN, or no variance at all.
+    DataError: fewer than two seeds or users, a NaN, or no variance at all.
   """
-  values = _checked(difference, 3)
+  values = _checked(difference)
   num_seeds, num_users = values.shape
   mean = float(values.mean())
   of_seed = values.mean(axis=1) - mean
@@ -217,14 +230,13 @@ def crossed_test(difference: Float[np.ndarray, "seed user"]) -> CrossedTest:
   squares = _Squares(
     np.array([seeds]), np.array([users]), residual, *values.shape
   )
-  half = float(squares.critical(0.05)[0])
   spread = components.seed + components.user + components.residual
   return CrossedTest(
     mean,
-    (mean - half, mean + half),
     float(squares.p_values(np.array([mean]))[0]),
     mean / math.sqrt(spread),
     components,
+    squares,
   )
 
 
@@ -241,8 +253,8 @@ def power_of_design(
   Args:
     difference: mu.
     components: such as those of a pilot's `crossed_test`.
-    num_seeds: of the design, 3 at least.
-    num_users: of the design, 3 at least.
+    num_seeds: of the design, 2 at least.
+    num_users: of the design, 2 at least.
     alpha: rate of false alarms; divide it by the number of comparisons to
       plan for Bonferroni's or Holm's correction.
 
@@ -273,13 +285,13 @@ class _Power:
   def of(
     cls, components: Components, num_seeds: int, num_users: int, alpha: float
   ) -> "_Power":
-    check_range("num_seeds", num_seeds, 3, integer=True)
-    check_range("num_users", num_users, 3, integer=True)
+    check_range("num_seeds", num_seeds, 2, integer=True)
+    check_range("num_users", num_users, 2, integer=True)
     check_range("alpha", alpha, 1e-12, 1 - 1e-12)
     error = math.sqrt(components.of_mean(num_seeds, num_users))
     if error == 0:
       return cls(0.0, np.zeros(1), np.ones(1), alpha)
-    x, of_x = _chi_squared(num_seeds - 1, _POWER_NODES)
+    x, of_x = _chi_squared(num_seeds - 1)
     y, of_y = np.ones(1), np.ones(1)
     if num_users <= _MANY_USERS:
       y, of_y = _chi_squared(num_users - 1, _USER_NODES)
@@ -315,8 +327,8 @@ def smallest_difference(
 
   Args:
     components: such as those of a pilot's `crossed_test`.
-    num_seeds: of the design, 3 at least.
-    num_users: of the design, 3 at least.
+    num_seeds: of the design, 2 at least.
+    num_users: of the design, 2 at least.
     alpha: as of `power_of_design`.
     power: the chance to find it, above alpha.
 
@@ -355,7 +367,7 @@ def pigeonhole_interval(
   """
   check_range("confidence", confidence, 0.0, 1.0)
   check_range("num_resamples", num_resamples, 1, integer=True)
-  values = _checked(difference, 2)
+  values = _checked(difference)
   random = np.random.default_rng(seed)
   num_seeds, num_users = values.shape
   means = np.empty(num_resamples)
@@ -368,11 +380,11 @@ def pigeonhole_interval(
   return float(low), float(high)
 
 
-def _checked(difference: np.ndarray, fewest: int) -> np.ndarray:
+def _checked(difference: np.ndarray) -> np.ndarray:
   values = np.asarray(difference, np.float64)
-  if min(values.shape) < fewest:
+  if min(values.shape) < 2:
     raise DataError(
-      f"seeds and users must be {fewest} each at least; got"
+      "seeds and users must be two each at least; got"
       f" {values.shape[0]} seeds and {values.shape[1]} users."
     )
   if np.isnan(values).any():

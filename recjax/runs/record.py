@@ -19,7 +19,7 @@ import math
 import pathlib
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TextIO
 
 import numpy as np
@@ -280,8 +280,14 @@ class RunRecord:
       lambda file: np.savez(file, allow_pickle=False, **plain_arrays),
     )
 
-  def load_per_user(self, name: str) -> dict[str, np.ndarray]:
+  def load_per_user(
+    self, name: str, keys: Collection[str] | None = None
+  ) -> dict[str, np.ndarray]:
     """The arrays of per_user/NAME.npz.
+
+    Args:
+      name: such as "test".
+      keys: the arrays to read, those that there are of them; None is all.
 
     Raises:
       RunError: the file is missing or corrupt.
@@ -289,7 +295,10 @@ class RunRecord:
     path = self.workdir / "per_user" / f"{name}.npz"
     try:
       with open(path, "rb") as file, np.load(file) as archive:
-        return {key: archive[key] for key in archive.files}
+        names = set(archive.files) & set(
+          archive.files if keys is None else keys
+        )
+        return {key: archive[key] for key in archive.files if key in names}
     except FileNotFoundError:
       raise errors.RunError(f"{path} does not exist.") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:

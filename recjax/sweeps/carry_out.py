@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from recjax.errors import RunError
 from recjax.sweeps import folder as folders
 from recjax.sweeps import shapes, trials
 from recjax.sweeps.folder import SweepFolder
@@ -100,27 +101,58 @@ def carry_out(
   Returns:
     All trials, those of earlier calls with them.
   """
-  known = {trial.key: trial for trial in folder.read_trials()}
-  known = {trial.key: trial for trial in made.trials} | known
-  folder.write_trials(list(known.values()), made.metric)
+  known = _merged(made.trials, folder.read_trials())
+  folder.write_trials(known, made.metric)
   with _table(sweep, folder, made.metric) as table:
-    table.add(list(known.values()))
+    table.add(known)
     watch = Watch(made.metric, sweep.stop, table.show)
     scheduler = Scheduler(
       folder, launcher, watch, lambda trial: _job(trial, folder, places)
     )
 
     def more() -> list[Trial]:
-      if sweep.shape != "bayesian":
-        return []
-      found = _next(sweep, folder, list(known.values()), watch)
-      known.update({trial.key: trial for trial in found})
-      folder.write_trials(list(known.values()), made.metric)
-      table.add(found)
-      return found
+      keys = {trial.key for trial in known}
+      fresh: list[Trial] = []
+      while sweep.shape == "bayesian" and not fresh:
+        found = _next(sweep, folder, known, watch)
+        if not found:
+          break
+        known.extend(found)
+        folder.write_trials(known, made.metric)
+        table.add(found)
+        # Another name of a config that is known starts nothing.
+        fresh = [trial for trial in _once(found) if trial.key not in keys]
+      return fresh
 
-    scheduler.run(list(known.values()), more)
-  return list(known.values())
+    scheduler.run(_once(known), more)
+  return known
+
+
+def _merged(made: Sequence[Trial], earlier: Sequence[Trial]) -> list[Trial]:
+  """The trials of this call and of earlier ones.
+
+  Raises:
+    RunError: a combination and seed came to another config then.
+  """
+  found = {(trial.combination, trial.seed): trial for trial in made}
+  for old in earlier:
+    new = found.setdefault((old.combination, old.seed), old)
+    if new.key != old.key:
+      raise RunError(
+        f"{old.combination!r}, seed {old.seed}, was planned as config"
+        f" {old.key} and comes to {new.key} today: a gin file, or a default of"
+        " the code, was changed meanwhile. One row must not mix the two: choose"
+        " another workdir, or take the change back."
+      )
+  return list(found.values())
+
+
+def _once(trials: Sequence[Trial]) -> list[Trial]:
+  """The first trial of each config."""
+  first: dict[str, Trial] = {}
+  for trial in trials:
+    first.setdefault(trial.key, trial)
+  return list(first.values())
 
 
 @contextlib.contextmanager

@@ -3,12 +3,13 @@
 Values are [seed, user]: the metric of each user, or of each seed alone where
 there is one column. What can be asked depends on how many there are:
 
-  three seeds and users or more   for new seeds and new users, see
-                                  `evaluation.crossed_design`
-  one column, two seeds or more   for new seeds: Student's paired test
-  fewer seeds                     for new users, with these trained models
+  two seeds and users or more   for new seeds and new users, see
+                                `evaluation.crossed_design`
+  one column, two seeds or more for new seeds: Student's paired test
+  one seed                      for new users, with these trained models
 
-All differences of a table are corrected together.
+The last asks less, and would call chance between two trainings a difference:
+its p-values are told, but they are in no family of corrected ones.
 """
 
 import dataclasses
@@ -25,6 +26,7 @@ from jaxtyping import Float
 from recjax.errors import DataError
 from recjax.evaluation.crossed_design import (
   Components,
+  CrossedTest,
   crossed_test,
   smallest_difference,
 )
@@ -43,55 +45,51 @@ class Effect:
   Attributes:
     over: BOTH, SEEDS or USERS: what else the test speaks of.
     difference: the mean.
-    interval: of 95%, not corrected for the number of comparisons.
     p_value: two-sided.
     effect_size: the difference over the standard deviation of what is tested.
     num_seeds: seeds in common.
-    num_users: users, or 1.
+    num_users: users with a value on both sides, or 1.
     components: variances of the differences.
-    num_comparisons: of the table.
-    p_holm: under which the family-wise error rate of the table holds.
-    p_bh: under which its false discovery rate holds.
+    num_left_out: users without a value on a side.
+    p_holm: under which the family-wise error rate of the table holds; NaN for
+      USERS.
+    p_bh: under which its false discovery rate holds; NaN for USERS.
   """
 
   over: str
   difference: float
-  interval: tuple[float, float]
   p_value: float
   effect_size: float
   num_seeds: int
   num_users: int
   components: Components
-  num_comparisons: int = 1
+  num_left_out: int = 0
   p_holm: float = math.nan
   p_bh: float = math.nan
+  _crossed: CrossedTest | None = None
 
   @functools.cached_property
-  def sees(self) -> float:
-    """The smallest difference that such a design finds with a power of 80%.
-
-    At the level that Bonferroni's rule gives a comparison of the table.
-    """
-    alpha = ALPHA / max(self.num_comparisons, 1)
-    sizes = self.num_seeds, self.num_users
-    if self.over == BOTH:
-      return smallest_difference(
-        self.components, *sizes, alpha=alpha, power=POWER
-      )
-    num = sizes[0] if self.over == SEEDS else sizes[1]
-    error = math.sqrt(self.components.of_mean(*sizes))
-    return error * smallest_shift(num - 1, alpha, POWER)
+  def interval(self) -> tuple[float, float]:
+    """Of 95%, not corrected for the number of comparisons."""
+    if self._crossed is not None:
+      return self._crossed.interval
+    error = math.sqrt(self.components.of_mean(self.num_seeds, self.num_users))
+    freedom = (self.num_seeds if self.over == SEEDS else self.num_users) - 1
+    half = float(scipy.stats.t.isf(ALPHA / 2, freedom)) * error
+    return self.difference - half, self.difference + half
 
 
 def effect(a: Values, b: Float[np.ndarray, "rival other"]) -> Effect | None:
   """The effect of one pair, not yet corrected; None where nothing can be told.
+
+  Users whose value is NaN for any seed of a side are left out.
 
   Args:
     a: values of one side.
     b: values of the other, for the same seeds and users.
 
   Raises:
-    DataError: the sides differ in shape, or a value is NaN.
+    DataError: the sides differ in shape.
   """
   if a.shape != b.shape:
     raise DataError(
@@ -99,49 +97,47 @@ def effect(a: Values, b: Float[np.ndarray, "rival other"]) -> Effect | None:
       f" and {b.shape}."
     )
   gains = np.asarray(a, np.float64) - np.asarray(b, np.float64)
-  if np.isnan(gains).any():
-    raise DataError("a value is NaN: a model has diverged.")
-  if np.ptp(gains) == 0:
+  known = ~np.isnan(gains).any(axis=0)
+  gains = gains[:, known]
+  num_left_out = int(np.sum(~known))
+  if not gains.size or np.ptp(gains) == 0:
     return None
-  if min(gains.shape) >= 3:
-    found = crossed_test(gains)
+  if min(gains.shape) >= 2:
+    test = crossed_test(gains)
     return Effect(
       BOTH,
-      found.difference,
-      found.interval,
-      found.p_value,
-      found.effect_size,
+      test.difference,
+      test.p_value,
+      test.effect_size,
       gains.shape[0],
       gains.shape[1],
-      found.components,
+      test.components,
+      num_left_out,
+      _crossed=test,
     )
-  over = SEEDS if gains.shape[1] == 1 else USERS
-  means = gains.mean(axis=1 if over == SEEDS else 0)
-  if len(means) < 2 or np.ptp(means) == 0:
-    return None
-  return _student(means, over, (gains.shape[0], gains.shape[1]))
+  found = _student(gains, SEEDS if gains.shape[1] == 1 else USERS)
+  return found and dataclasses.replace(found, num_left_out=num_left_out)
 
 
-def _student(
-  means: Float[np.ndarray, " sample"], over: str, shape: tuple[int, int]
-) -> Effect:
+def _student(gains: Values, over: str) -> Effect | None:
+  means = gains.ravel()
   num, mean = len(means), float(means.mean())
+  if num < 2:
+    return None
   variance = float(means.var(ddof=1))
-  error = math.sqrt(variance / num)
-  half = float(scipy.stats.t.ppf(1 - ALPHA / 2, num - 1)) * error
-  # Of users, means over seeds: their residual is part of them.
-  components = Components(
-    variance if over == SEEDS else 0.0, variance if over == USERS else 0.0, 0.0
-  )
+  ratio = abs(mean) / math.sqrt(variance / num)
   return Effect(
     over,
     mean,
-    (mean - half, mean + half),
-    float(2 * scipy.stats.t.sf(abs(mean) / error, num - 1)),
+    float(2 * scipy.stats.t.sf(ratio, num - 1)),
     mean / math.sqrt(variance),
-    shape[0],
-    shape[1],
-    components,
+    gains.shape[0],
+    gains.shape[1],
+    Components(
+      variance if over == SEEDS else 0.0,
+      variance if over == USERS else 0.0,
+      0.0,
+    ),
   )
 
 
@@ -167,16 +163,49 @@ def smallest_shift(freedom: int, alpha: float, power: float) -> float:
   return float(scipy.optimize.root_scalar(missing, bracket=(0.0, high)).root)
 
 
+def sees(effects: Sequence[Effect | None]) -> float | None:
+  """The smallest difference that the design of a table finds with power 80%.
+
+  At the level that Bonferroni's rule gives one of its comparisons. Variances
+  are the means over the comparisons, each of which has few seeds to tell them
+  by; so the number is an estimate, too.
+
+  Args:
+    effects: of a table.
+
+  Returns:
+    The difference; None where nothing was tested over seeds.
+  """
+  tested = [e for e in effects if e is not None and e.over != USERS]
+  if not tested:
+    return None
+  most = max(tested, key=lambda each: each.num_seeds)
+  alike = [e for e in tested if e.over == most.over]
+  parts = Components(
+    *(
+      float(np.mean([getattr(each.components, name) for each in alike]))
+      for name in ("seed", "user", "residual")
+    )
+  )
+  sizes, alpha = (most.num_seeds, most.num_users), ALPHA / len(tested)
+  if most.over == BOTH:
+    return smallest_difference(parts, *sizes, alpha=alpha, power=POWER)
+  error = math.sqrt(parts.of_mean(*sizes))
+  return error * smallest_shift(most.num_seeds - 1, alpha, POWER)
+
+
 def corrected(effects: Sequence[Effect | None]) -> list[Effect | None]:
-  """The effects of a table; all of its p-values are one family."""
-  p_values = np.array([math.nan if e is None else e.p_value for e in effects])
-  num = int(np.sum(~np.isnan(p_values)))
+  """The effects of a table; p-values over seeds are one family."""
+  p_values = np.array(
+    [
+      math.nan if each is None or each.over == USERS else each.p_value
+      for each in effects
+    ]
+  )
   return [
     None
     if each is None
-    else dataclasses.replace(
-      each, p_holm=float(h), p_bh=float(b), num_comparisons=num
-    )
+    else dataclasses.replace(each, p_holm=float(h), p_bh=float(b))
     for each, h, b in zip(effects, holm(p_values), benjamini_hochberg(p_values))
   ]
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from recjax.sweeps.carry_out import by_combination
 from recjax.sweeps.folder import SweepFolder
 from recjax.sweeps.scheduler import MAX_ATTEMPTS
 from recjax.sweeps.trials import Trial
+
+_USER = "user_id"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +51,21 @@ class Combined:
     """The seeds that are finished, sorted."""
     return tuple(sorted(self.runs))
 
+  @property
+  def keys(self) -> tuple[str, ...]:
+    """The hashes of the configs, by seed: equal where two names are one."""
+    return tuple(self.runs[s].result["config_hash"] for s in self.seeds)
+
   def numbers(self, metric: str) -> Float[np.ndarray, " seed"]:
     """The test metric of each seed; NaN where it is undefined."""
     found = [
       self.runs[seed].result["metrics"].get(metric) for seed in self.seeds
     ]
     return np.array([math.nan if x is None else x for x in found], np.float64)
+
+  def mean(self, metric: str) -> float:
+    """The mean test metric; NaN where a seed has none."""
+    return float(self.numbers(metric).mean())
 
   def validation(self, metric: str) -> float:
     """The mean validation metric of the weights that were selected."""
@@ -74,8 +86,10 @@ class SweepResults:
     sweep: the content of sweep.json.
     metric: the test metric that is reported first.
     select: the validation metric that selects weights.
-    rows: combinations with a finished run, in the order of the sweep; the
-      baseline is the first where it has one.
+    baseline: the name of the combination that others are compared with.
+    rows: combinations with a finished run, in the order of the sweep, but
+      those of which a seed was stopped early: of bad seeds more are stopped
+      than of good ones, so that the mean of the others tells too much.
     missing: trials that are in no table.
   """
 
@@ -83,22 +97,32 @@ class SweepResults:
   sweep: dict[str, Any]
   metric: str
   select: str
+  baseline: str
   rows: tuple[Combined, ...]
   missing: tuple[Missing, ...]
 
   @property
+  def runs(self) -> list[Run]:
+    """All runs that are in a table."""
+    return [run for row in self.rows for run in row.runs.values()]
+
+  @property
   def first(self) -> dict[str, Any]:
     """The result of one of the runs, for what they share."""
-    return next(iter(self.rows[0].runs.values())).result
+    return self.runs[0].result
+
+  @property
+  def base(self) -> Combined | None:
+    """The baseline; None where no run of it is in a table."""
+    return next((r for r in self.rows if r.name == self.baseline), None)
 
   @property
   def metrics(self) -> list[str]:
     """The test metrics that all runs have, the reported one first."""
-    runs = [run for row in self.rows for run in row.runs.values()]
     shared = [
       name
       for name in self.first["metrics"]
-      if all(name in run.result["metrics"] for run in runs)
+      if all(name in run.result["metrics"] for run in self.runs)
     ]
     return [self.metric, *(name for name in shared if name != self.metric)]
 
@@ -109,27 +133,63 @@ class SweepResults:
     return tuple(sorted(shared))
 
   def values(
-    self, row: Combined, seeds: tuple[int, ...]
+    self, row: Combined, seeds: Sequence[int]
   ) -> Float[np.ndarray, "seed user"]:
-    """The values of each user, or of each seed where no users are kept."""
-    tables = [self._per_user(row.runs[seed]) for seed in seeds]
-    if all(self.metric in table for table in tables):
-      return np.stack([table[self.metric] for table in tables])
+    """The values of each user, or one a seed where users do not match."""
+    if self._has_users:
+      return np.stack([self._of_users[row.runs[s].workdir][1] for s in seeds])
     of_seeds = dict(zip(row.seeds, row.numbers(self.metric)))
     return np.array([[of_seeds[seed]] for seed in seeds], np.float64)
 
   @functools.cached_property
-  def _tables(self) -> dict[pathlib.Path, dict[str, np.ndarray]]:
-    return {}
+  def _of_users(self) -> dict[pathlib.Path, tuple[np.ndarray, np.ndarray]]:
+    """The users of each run that keeps them, and their values."""
+    found = {}
+    for run in self.runs:
+      if (run.workdir / "per_user" / "test.npz").exists():
+        table = RunRecord(run.workdir).load_per_user(
+          "test", (_USER, self.metric)
+        )
+        if self.metric in table:
+          found[run.workdir] = _by_user(table[_USER], table[self.metric])
+    return found
 
-  def _per_user(self, run: Run) -> dict[str, np.ndarray]:
-    if run.workdir not in self._tables:
-      path = run.workdir / "per_user" / "test.npz"
-      table = RunRecord(run.workdir).load_per_user("test") if (
-        path.exists()
-      ) else {}  # fmt: skip
-      self._tables[run.workdir] = table
-    return self._tables[run.workdir]
+  @functools.cached_property
+  def _has_users(self) -> bool:
+    """Whether all runs keep values of the same users.
+
+    Raises:
+      RunError: runs of one seed keep those of other users.
+    """
+    tables = self._of_users
+    if any(run.workdir not in tables for run in self.runs):
+      return False
+    for seed in {seed for row in self.rows for seed in row.seeds}:
+      first, *others = (r.runs[seed] for r in self.rows if seed in r.runs)
+      for other in others:
+        one, two = tables[first.workdir][0], tables[other.workdir][0]
+        if not np.array_equal(one, two):
+          raise errors.RunError(
+            f"{first.workdir} and {other.workdir} were judged on other users,"
+            " though their seed, data and protocol are the same."
+          )
+    users = [found for found, _ in tables.values()]
+    return all(np.array_equal(users[0], other) for other in users[1:])
+
+
+def _by_user(
+  user_id: np.ndarray, values: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """One value a user, whose mean is that of all queries.
+
+  Where a user has several queries they hang together, and are no sample of
+  their own: theirs are summed, and scaled by the mean number of queries.
+  """
+  users, place = np.unique(user_id, return_inverse=True)
+  if len(users) == len(user_id):
+    return users, np.asarray(values, np.float64)[np.argsort(user_id)]
+  sums = np.bincount(place, np.asarray(values, np.float64))
+  return users, sums * len(users) / len(values)
 
 
 def load_results(path: files.PathLike, metric: str = "") -> SweepResults:
@@ -146,18 +206,13 @@ def load_results(path: files.PathLike, metric: str = "") -> SweepResults:
     ConfigError: no run has the metric.
   """
   folder = SweepFolder(path)
-  sweep = folder.read_sweep()
+  sweep, select = folder.read_sweep(), folder.read_select()
+  groups = by_combination(folder.read_trials())
   rows, missing = [], []
-  for name, trials in by_combination(folder.read_trials()).items():
-    runs = {}
-    for trial in trials:
-      run, lost = _load(folder, trial)
-      if run is not None:
-        runs[trial.seed] = run
-      elif lost is not None:
-        missing.append(lost)
-    if runs:
-      rows.append(Combined(name, dict(trials[0].levels), runs))
+  for name, trials in groups.items():
+    row, lost = _combined(folder, name, trials)
+    rows += [] if row is None else [row]
+    missing += lost
   if not rows:
     reasons = "".join(
       f"\n  {each.trial.combination}, seed {each.trial.seed}: {each.state}"
@@ -166,18 +221,53 @@ def load_results(path: files.PathLike, metric: str = "") -> SweepResults:
     )
     raise errors.RunError(f"no trial of {path} has finished.{reasons}")
   _check_comparable(rows)
+  known = next(iter(rows[0].runs.values())).result["metrics"]
+  default = select if select in known else next(iter(known))
   found = SweepResults(
     folder.path,
     sweep,
-    metric or sweep["metric"] or _select_metric(folder, rows),
-    folder.read_select(),
+    metric or sweep["metric"] or default,
+    select,
+    next(iter(groups)),
     tuple(rows),
     tuple(missing),
   )
-  for run in rows[0].runs.values():
-    errors.check_choice("the metric of the sweep", found.metric,
-      run.result["metrics"])  # fmt: skip
+  for run in found.runs:
+    errors.check_choice(
+      "the metric of the sweep", found.metric, run.result["metrics"]
+    )
   return found
+
+
+def _combined(
+  folder: SweepFolder, name: str, trials: Sequence[Trial]
+) -> tuple[Combined | None, list[Missing]]:
+  """The runs of a combination, and its trials that are in no table."""
+  runs: dict[int, Run] = {}
+  missing = []
+  for trial in trials:
+    try:
+      run, lost = _load(folder, trial)
+    except errors.RunError as error:
+      run, lost = None, Missing(trial, folders.FAILED, str(error))
+    if run is not None:
+      runs[trial.seed] = run
+    elif lost is not None:
+      missing.append(lost)
+  if any(each.state == folders.STOPPED for each in missing):
+    missing += [
+      Missing(
+        trial,
+        folders.FINISHED,
+        "left out, for another seed of these settings was stopped early",
+      )
+      for trial in trials
+      if trial.seed in runs
+    ]
+    runs = {}
+  if not runs:
+    return None, missing
+  return Combined(name, dict(trials[0].levels), runs), missing
 
 
 def _load(
@@ -186,9 +276,15 @@ def _load(
   state = folder.state(trial.key, max_attempts=MAX_ATTEMPTS)
   if state == folders.FINISHED:
     runs, failures = load_runs([folder.workdir(trial.key)])
-    if runs:
-      return runs[0], None
-    return None, Missing(trial, folders.FAILED, failures[0].reason)
+    if failures:
+      raise errors.RunError(failures[0].reason)
+    found = runs[0].result["config_hash"]
+    if found != trial.key:
+      raise errors.RunError(
+        f"the run in {runs[0].workdir} is of the config {found}: its gin files"
+        " were changed after the sweep was planned."
+      )
+    return runs[0], None
   reason = "not finished: the same command goes on"
   if state == folders.STOPPED:
     reason = folder.stop_reason(trial.key)
@@ -197,15 +293,20 @@ def _load(
   return None, Missing(trial, state, reason)
 
 
-def _select_metric(folder: SweepFolder, rows: list[Combined]) -> str:
-  """What selects weights, where test results have it; else their first."""
-  known = next(iter(rows[0].runs.values())).result["metrics"]
-  select = folder.read_select()
-  return select if select in known else next(iter(known))
+def _check_comparable(rows: Sequence[Combined]) -> None:
+  """All runs share a protocol; those of a seed, data as well.
 
-
-def _check_comparable(rows: list[Combined]) -> None:
-  """Runs of one seed share data and protocol; seeds may draw data anew."""
+  Seeds may draw data of their own, as planted sources do. But then a row that
+  shares no seed with the first can not be told from one of other data.
+  """
+  runs = [run for row in rows for run in row.runs.values()]
   for seed in sorted({seed for row in rows for seed in row.seeds}):
-    groups = [Group((r.runs[seed],)) for r in rows if seed in r.runs]
-    check_comparable(groups)
+    check_comparable([Group((r.runs[seed],)) for r in rows if seed in r.runs])
+  hashes = {run.result["protocol_hash"]: run for run in runs}
+  if len(hashes) > 1:
+    check_comparable([Group((run,)) for run in hashes.values()])
+  if len({run.result["data_fingerprint"] for run in runs}) > 1:
+    for row in rows:
+      if not set(row.seeds) & set(rows[0].seeds):
+        first = rows[0].runs[rows[0].seeds[0]]
+        check_comparable([Group((first,)), Group((row.runs[row.seeds[0]],))])

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Mapping
 
+from recjax.errors import ConfigError
 from recjax.sweeps.spec import FULL, Level, Sweep
 
 
@@ -34,12 +35,23 @@ def combinations(sweep: Sweep) -> list[Combination]:
 
   The baseline has the first level of every factor, or, in a `remove_one`, is
   the base run.
+
+  Raises:
+    ConfigError: two of them would have one name.
   """
-  return {
+  found = {
     "grid": _grid,
     "one_at_a_time": _one_at_a_time,
     "remove_one": _remove_one,
   }[sweep.shape](sweep)
+  names = [each.name for each in found]
+  for each in found:
+    if names.count(each.name) > 1:
+      raise ConfigError(
+        f"two combinations would be called {each.name!r}: give factors or"
+        " levels other names."
+      )
+  return found
 
 
 def named(sweep: Sweep, levels: Mapping[str, str]) -> Combination:

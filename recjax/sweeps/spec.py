@@ -37,6 +37,7 @@ test rows.
 
 import dataclasses
 import pathlib
+import sys
 import tomllib
 from collections.abc import Mapping
 from typing import Any
@@ -138,6 +139,7 @@ class Sweep:
 
 
 _TABLES = ("factor", "stop")
+_LARGEST = sys.float_info.max
 _NEEDED = ("gin_files", "factor")
 
 
@@ -300,9 +302,9 @@ def _range(
   log, integer = values.get("log", False), values.get("integer", False)
   low, high = ends
   errors.check_range(
-    f"{place}: low", low, 1e-300 if log else None, integer=integer
+    f"{place}: low", low, 1e-300 if log else -_LARGEST, integer=integer
   )
-  errors.check_range(f"{place}: high", high, low, integer=integer)
+  errors.check_range(f"{place}: high", high, low, _LARGEST, integer=integer)
   binding = _text(values.get("binding", ""), "binding", place)
   if not binding:
     raise errors.ConfigError(f"{place} lacks 'binding', which takes a number.")

@@ -20,7 +20,7 @@ from recjax.runs.plot_style import (
 )
 from recjax.sweeps.marginals import Interaction, Marginal
 from recjax.sweeps.results import Combined, SweepResults
-from recjax.sweeps.sweep_tables import interval_of_seeds, less_is_better
+from recjax.sweeps.sweep_tables import interval_of_seeds, is_search
 
 _MOST_CURVES = 8
 _COLOURS = (*SERIES, "#b7791f", "#2c7a7b", "#97266d", "#4a5568")
@@ -39,8 +39,11 @@ def means_figure(results: SweepResults) -> mpl_figure.Figure:
         solid_capstyle="round")  # fmt: skip
     axes.plot(values, np.full(len(values), place), ".", color=SOFT, alpha=0.6)
     axes.plot(values.mean(), place, "o", color=BLUE, markersize=7)
-  first = float(rows[0].numbers(results.metric).mean())
-  axes.axvline(first, color=SOFT, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+  if results.base is not None and not is_search(results):
+    axes.axvline(
+      results.base.mean(results.metric), color=SOFT, linewidth=1,
+      linestyle=(0, (4, 3)), zorder=0,
+    )  # fmt: skip
   axes.set_yticks(range(len(rows)), [row.name for row in rows])
   axes.set_ylim(len(rows) - 0.4, -0.6)
   label = labels.metric_label(results.metric)
@@ -59,10 +62,8 @@ def curves_figure(results: SweepResults, metric: str) -> mpl_figure.Figure:
   """
   figure = new_figure(8.4, 4.2)
   axes = figure.subplots()
-  sign = -1 if less_is_better(results.metric) else 1
-  ordered = sorted(
-    results.rows, key=lambda row: -sign * row.numbers(results.metric).mean()
-  )
+  sign = labels.better(metric) or 1
+  ordered = sorted(results.rows, key=lambda r: -sign * r.validation(metric))
   for colour, row in zip(_COLOURS, ordered[:_MOST_CURVES]):
     steps, mean, deviation = _curve(row, f"validation/{metric}")
     axes.plot(steps, mean, color=colour, linewidth=1.6, label=row.name)
@@ -87,16 +88,18 @@ def curves_figure(results: SweepResults, metric: str) -> mpl_figure.Figure:
 def _curve(
   row: Combined, name: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Steps, mean and deviation over the seeds that came so far."""
+  """Steps, mean and deviation over seeds, as far as all of them came."""
   at_step: dict[int, list[float]] = {}
   for run in row.runs.values():
     for line in run.metrics:
       if line.get(name) is not None:
         at_step.setdefault(line["step"], []).append(line[name])
-  steps = sorted(at_step)
+  steps = sorted(
+    step for step, found in at_step.items() if len(found) == len(row.runs)
+  )
   mean = [np.mean(at_step[step]) for step in steps]
   deviation = [
-    np.std(at_step[step], ddof=1) if len(at_step[step]) > 1 else 0.0
+    np.std(at_step[step], ddof=1) if len(row.runs) > 1 else 0.0
     for step in steps
   ]
   return np.array(steps), np.array(mean), np.array(deviation)
@@ -107,10 +110,8 @@ def cost_figure(results: SweepResults) -> mpl_figure.Figure:
   figure = new_figure(8.0, 4.2)
   axes = figure.subplots()
   secs = np.array([row.wall_secs() for row in results.rows])
-  values = np.array(
-    [row.numbers(results.metric).mean() for row in results.rows]
-  )
-  sign = -1 if less_is_better(results.metric) else 1
+  values = np.array([row.mean(results.metric) for row in results.rows])
+  sign = labels.better(results.metric) or 1
   order = np.argsort(secs, kind="stable")
   best = np.maximum.accumulate(sign * values[order])
   front = order[np.r_[True, np.diff(best) > 0]]
@@ -189,7 +190,11 @@ def _heat_map(axes: mpl_axes.Axes, each: Interaction) -> None:
 
 
 def parallel_figure(
-  results: SweepResults, values: Mapping[str, float], label: str
+  results: SweepResults,
+  values: Mapping[str, float],
+  label: str,
+  *,
+  lower: bool,
 ) -> mpl_figure.Figure:
   """Parallel coordinates: a line a combination, an axis a factor.
 
@@ -197,6 +202,7 @@ def parallel_figure(
     results: of the sweep.
     values: by combination; the last axis, and the colour.
     label: of these.
+    lower: whether lower values are better, and stand on top.
   """
   factors = list(results.rows[0].levels)
   columns = [
@@ -205,7 +211,7 @@ def parallel_figure(
   last = np.array([values[row.name] for row in results.rows])
   spread = np.ptp(last) or 1.0
   heights = (last - last.min()) / spread
-  if less_is_better(results.metric):
+  if lower:
     heights = 1 - heights
   figure = new_figure(2.2 * (len(factors) + 1) + 1, 4.0)
   axes = figure.subplots()
@@ -214,7 +220,7 @@ def parallel_figure(
   for row, height in sorted(zip(lines, heights), key=lambda pair: pair[1]):
     axes.plot(range(len(row)), row, color=shades(height), linewidth=1.6)
   ends = [(0.0, last.min()), (1.0, last.max())]
-  if less_is_better(results.metric):
+  if lower:
     ends = [(0.0, last.max()), (1.0, last.min())]
   columns.append((last, [(at, labels.number(float(x))) for at, x in ends]))
   for place, (_, ticks) in enumerate(columns):

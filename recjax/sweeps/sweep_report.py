@@ -18,7 +18,7 @@ from recjax.sweeps.results import SweepResults, load_results
 from recjax.sweeps.sweep_tables import Table
 
 _WIDTH = 120  # Of tables where there is no terminal to fit.
-_LEFT_OUT = ("p (BH)", "effect size", "time a run")
+_LEFT_OUT = ("tested over", "p (BH)", "effect size", "time a run")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ def make_report(results: SweepResults) -> SweepReport:
     pairs = marginals.interactions(results)
     found += [
       sweep_tables.marginal_table(results, of_levels),
-      sweep_tables.interaction_table(pairs),
+      sweep_tables.interaction_table(results, pairs),
     ]
     figures["marginals"] = sweep_plots.marginals_figure(results, of_levels)
     figures["interactions"] = sweep_plots.interactions_figure(
@@ -73,20 +73,22 @@ def make_report(results: SweepResults) -> SweepReport:
 
 def _parallel(results: SweepResults) -> mpl_figure.Figure:
   """By what a combination is judged: in a search, by validation alone."""
-  if sweep_tables.is_search(results):
+  is_search = sweep_tables.is_search(results)
+  if is_search:
     name = f"validation {labels.metric_label(results.select)}"
     values = {r.name: r.validation(results.select) for r in results.rows}
   else:
     name = f"test {labels.metric_label(results.metric)}"
-    values = {
-      r.name: float(r.numbers(results.metric).mean()) for r in results.rows
-    }
-  return sweep_plots.parallel_figure(results, values, name)
+    values = {r.name: r.mean(results.metric) for r in results.rows}
+  judge = results.select if is_search else results.metric
+  return sweep_plots.parallel_figure(
+    results, values, name, lower=labels.better(judge) < 0
+  )
 
 
 def _facts(results: SweepResults) -> tuple[tuple[str, str], ...]:
   first, sweep = results.first, results.sweep
-  runs = [run for row in results.rows for run in row.runs.values()]
+  runs = results.runs
   devices = sorted({labels.short_device(r.result["device"]) for r in runs})
   commits = sorted(
     {str(r.result.get("commit") or "")[:12] for r in runs} - {""}

@@ -9,33 +9,29 @@ import scipy.stats
 
 from recjax.runs import labels
 from recjax.runs.tables import Cell
-from recjax.sweeps.effects import (
-  BOTH,
-  SEEDS,
-  USERS,
-  Effect,
-  corrected,
-  effect,
-)
+from recjax.sweeps import effects as effects_lib
+from recjax.sweeps.effects import BOTH, SEEDS, USERS, Effect
 from recjax.sweeps.folder import OPEN
 from recjax.sweeps.marginals import Interaction, Marginal
 from recjax.sweeps.results import Combined, SweepResults
 from recjax.sweeps.spec import SEARCHES
-from recjax.train.loop import LESS_IS_BETTER
+
+_SHOWN_CHARACTERS = 200
+"""Of an error in a cell."""
 
 _ASKED = {
   BOTH: (
-    "Tests are over seeds and users at once (crossed random effects): they ask"
-    " whether new trainings would differ for new users."
+    "Over seeds and users, the tests (Fisher's fiducial) ask whether new"
+    " trainings would differ for new users."
   ),
   SEEDS: (
-    "Tests are over seeds (Student's paired): they ask whether new trainings"
-    " would differ on these rows."
+    "Over seeds, the tests (Student's paired) ask whether new trainings would"
+    " differ on these rows."
   ),
   USERS: (
-    "Tests are over users (Student's paired, of the mean over seeds): they ask"
-    " whether these trained models would differ for new users, and say nothing"
-    " of other seeds."
+    "Over users alone, with one seed, the tests (Student's paired) ask whether"
+    " these very models differ for new users: two trainings of one config may"
+    " well do. They are not corrected, and no finding."
   ),
 }
 
@@ -55,11 +51,6 @@ class Table:
   header: tuple[str, ...]
   rows: tuple[tuple[Cell, ...], ...]
   note: str = ""
-
-
-def less_is_better(metric: str) -> bool:
-  """Whether a smaller value is better."""
-  return metric.partition("/")[0] in LESS_IS_BETTER
 
 
 def interval_of_seeds(values: np.ndarray) -> tuple[float, float] | None:
@@ -88,6 +79,10 @@ def _p(value: float) -> str:
   return "<.0001" if value < 1e-4 else f"{value:.2g}"
 
 
+def _value(value: float) -> str:
+  return "undefined" if math.isnan(value) else labels.number(value)
+
+
 def _mean_cell(row: Combined, metric: str, *, is_best: bool = False) -> Cell:
   values = row.numbers(metric)
   note = _span(interval_of_seeds(values))
@@ -95,113 +90,160 @@ def _mean_cell(row: Combined, metric: str, *, is_best: bool = False) -> Cell:
     run = next(iter(row.runs.values()))
     ends = run.result["intervals"].get(metric)
     note = _span(None if ends is None else (ends[0], ends[1]))
-  return _number(labels.number(float(values.mean())), note, is_best=is_best)
+  return _number(_value(row.mean(metric)), note, is_best=is_best)
+
+
+def _best(values: Sequence[float], metric: str) -> int | None:
+  """The place of the best value; None where there is none, or no better."""
+  signed = labels.better(metric) * np.array(values)
+  if not labels.better(metric) or np.isnan(signed).all():
+    return None
+  return int(np.nanargmax(signed))
 
 
 EFFECT_HEADER = (
   "difference",
   "95% interval",
+  "tested over",
   "p",
   "p (Holm)",
   "p (BH)",
   "effect size",
-  "design sees",
 )
 
 
-def effect_cells(effect: Effect | None, *, is_reference: bool) -> list[Cell]:
-  """The columns EFFECT_HEADER of one row."""
+def effect_cells(effect: Effect | None, *, instead: str) -> list[Cell]:
+  """The columns EFFECT_HEADER of one row.
+
+  Args:
+    effect: of the row.
+    instead: what stands there where there is none.
+  """
   if effect is None:
-    text = "reference" if is_reference else "not tested"
-    return [Cell(text, is_number=True)] + [_number("–")] * 6
+    return [_number(instead)] + [_number("–")] * (len(EFFECT_HEADER) - 1)
   return [
     _number(f"{effect.difference:+.4f}"),
     _number(_span(effect.interval, "+")),
+    Cell(effect.over),
     _number(_p(effect.p_value)),
-    _number(_p(effect.p_holm), is_best=effect.p_holm < 0.05),
+    _number(_p(effect.p_holm), is_best=effect.p_holm < effects_lib.ALPHA),
     _number(_p(effect.p_bh)),
     _number(f"{effect.effect_size:+.2f}"),
-    _number(f"{effect.sees:.4f}"),
   ]
 
 
 def factor_table(results: SweepResults) -> Table:
-  """A row for each combination, against the first."""
-  effects = corrected([_effect(results, row) for row in results.rows])
-  means = [row.numbers(results.metric).mean() for row in results.rows]
-  choose = np.nanargmin if less_is_better(results.metric) else np.nanargmax
-  best = int(choose(means))
-  label = labels.metric_label(results.metric)
+  """A row for each combination, against the baseline."""
+  owners: dict[tuple[str, ...], Combined] = {}
+  for row in results.rows:
+    owners.setdefault(row.keys, row)
+  effects = effects_lib.corrected(
+    [
+      _effect(results, row) if owners[row.keys] is row else None
+      for row in results.rows
+    ]
+  )
+  metric = results.metric
+  best = _best([row.mean(metric) for row in results.rows], metric)
   rows = []
   for place, (row, gain) in enumerate(zip(results.rows, effects)):
+    instead = "reference" if row is results.base else "not tested"
+    if owners[row.keys] is not row:
+      instead = f"= {owners[row.keys].name}"
     rows.append(
       (
         Cell(row.name),
-        _mean_cell(row, results.metric, is_best=place == best),
-        *effect_cells(gain, is_reference=place == 0),
+        _mean_cell(row, metric, is_best=place == best),
+        *effect_cells(gain, instead=instead),
         _number(str(len(row.seeds))),
         _number(labels.duration(row.wall_secs())),
       )
     )
+  label = labels.metric_label(metric)
   header = ("settings", label, *EFFECT_HEADER, "seeds", "time a run")
   return Table("Combinations", header, tuple(rows), _note(results, effects))
 
 
 def _effect(results: SweepResults, row: Combined) -> Effect | None:
-  """Against the first row, by the seeds that both have."""
-  first = results.rows[0]
-  seeds = tuple(seed for seed in row.seeds if seed in first.seeds)
-  if row is first or not seeds:
+  """Against the baseline, by the seeds that both have."""
+  base = results.base
+  if base is None or row is base:
     return None
-  return effect(results.values(row, seeds), results.values(first, seeds))
+  seeds = tuple(seed for seed in row.seeds if seed in base.seeds)
+  if not seeds:
+    return None
+  return effects_lib.effect(
+    results.values(row, seeds), results.values(base, seeds)
+  )
 
 
 def _note(results: SweepResults, effects: Sequence[Effect | None]) -> str:
-  known = [each for each in effects if each is not None]
   text = (
-    f"Differences are from {results.rows[0].name!r}. Intervals of means are"
-    " Student's over seeds (of one seed: the bootstrap over users); those of"
-    " differences are not corrected. p-values are corrected over the rows of"
-    " the table, by Holm's rule and by Benjamini and Hochberg's."
+    "Intervals of means are Student's over seeds (of one seed: the bootstrap"
+    " over users)."
   )
-  if not known:
+  if results.base is None:
+    return (
+      f"{text} The baseline {results.baseline!r} has no run in the table, so"
+      " nothing is tested."
+    )
+  tested = _tested_text(effects)
+  if not tested:
     return (
       f"{text} Nothing was tested: no combination has a seed in common with the"
-      " first, or all have one seed and no values of users."
+      " baseline, or nothing differs."
     )
+  return f"{text} Differences are from {results.baseline!r}. {tested}"
+
+
+def _tested_text(effects: Sequence[Effect | None]) -> str:
+  """What the tests of a table ask, of how many, and what they can see."""
+  known = [each for each in effects if each is not None]
+  if not known:
+    return ""
+  overs = {each.over for each in known}
+  parts = [
+    "Intervals of differences are not corrected; p-values are, over the rows"
+    " of the table, by Holm's rule and by Benjamini and Hochberg's."
+  ]
+  parts += [text for over, text in _ASKED.items() if over in overs]
   most = max(known, key=lambda each: each.num_seeds)
-  asked = " ".join(
-    _ASKED[over] for over in _ASKED if over in {e.over for e in known}
-  )
-  users = f" and {most.num_users:,} users" if most.over != SEEDS else ""
+  users = f" and {most.num_users:,} users" if most.num_users > 1 else ""
   seeds = f"{most.num_seeds} seed{'' if most.num_seeds == 1 else 's'}"
-  return (
-    f"{text} {asked} Here {seeds}{users}. 'Design sees' is the smallest"
-    " difference that this design finds with a power of 80%, at a level"
-    " corrected by Bonferroni's rule."
-  )
+  parts.append(f"There are {seeds}{users}.")
+  left_out = max(each.num_left_out for each in known)
+  if left_out:
+    parts.append(
+      f"Up to {left_out:,} users without a value are left out of a test."
+    )
+  seen = effects_lib.sees(effects)
+  if seen is not None:
+    parts.append(
+      f"By the variances as they are estimated here, a difference of {seen:.4f}"
+      " is found with a power of 80%."
+    )
+  return " ".join(parts)
 
 
 def search_table(results: SweepResults) -> Table:
   """Combinations by their validation metric, the best first."""
   select = results.select
-  sign = -1 if less_is_better(select) else 1
+  sign = labels.better(select) or 1
   ordered = sorted(results.rows, key=lambda r: -sign * r.validation(select))
   factors = list(results.rows[0].levels)
-  label = labels.metric_label(results.metric)
-  rows = []
-  for place, row in enumerate(ordered):
-    rows.append(
-      (
-        *(Cell(row.levels[name]) for name in factors),
-        _number(labels.number(row.validation(select)), is_best=place == 0),
-        _mean_cell(row, results.metric),
-        _number(str(len(row.seeds))),
-        _number(labels.duration(row.wall_secs())),
-      )
+  rows = [
+    (
+      *(Cell(row.levels[name]) for name in factors),
+      _number(_value(row.validation(select)), is_best=place == 0),
+      _mean_cell(row, results.metric),
+      _number(str(len(row.seeds))),
+      _number(labels.duration(row.wall_secs())),
     )
-  select_label = f"validation {labels.metric_label(select)}"
-  header = (*factors, select_label, f"test {label}", "seeds", "time a run")
+    for place, row in enumerate(ordered)
+  ]
+  of_validation = f"validation {labels.metric_label(select)}"
+  of_test = f"test {labels.metric_label(results.metric)}"
+  header = (*factors, of_validation, of_test, "seeds", "time a run")
   note = (
     "The validation metric alone chooses. The test metric of the chosen row is"
     " a number; those of the other rows must choose nothing."
@@ -217,48 +259,63 @@ def metrics_table(results: SweepResults) -> Table:
     for row in results.rows
   ]
   header = ("settings", *map(labels.metric_label, metrics))
-  note = "Means with Student's 95% interval over seeds; none is tested here."
+  note = (
+    "Means with Student's 95% interval over seeds (of one seed: the bootstrap"
+    " over users); none is tested here."
+  )
   return Table("All test metrics", header, tuple(rows), note)
 
 
 def marginal_table(results: SweepResults, found: Sequence[Marginal]) -> Table:
   """What each level of each factor does, whatever the others are."""
-  label = labels.metric_label(results.metric)
-  rows = tuple(
-    (
-      Cell(each.factor),
-      Cell(each.level),
-      _number(labels.number(each.mean)),
-      *effect_cells(each.effect, is_reference=True),
+  rows, last = [], None
+  for each in found:
+    instead = "reference" if each.factor != last else "not tested"
+    last = each.factor
+    rows.append(
+      (
+        Cell(each.factor),
+        Cell(each.level),
+        _number(_value(each.mean)),
+        *effect_cells(each.effect, instead=instead),
+      )
     )
-    for each in found
-  )
   note = (
     "Averaged over the levels of all other factors, against the first level of"
-    " the factor; p-values are corrected over the rows of this table."
+    f" the factor; {_seeds_text(results)}"
+    f" {_tested_text([each.effect for each in found])}"
   )
+  label = labels.metric_label(results.metric)
   header = ("factor", "level", label, *EFFECT_HEADER)
-  return Table("Marginal effects", header, rows, note)
+  return Table("Marginal effects", header, tuple(rows), note)
 
 
-def interaction_table(found: Sequence[Interaction]) -> Table:
+def interaction_table(
+  results: SweepResults, found: Sequence[Interaction]
+) -> Table:
   """Where the effect of one factor depends on another."""
   rows = tuple(
     (
       Cell(" x ".join(each.factors)),
       Cell(f"{a}, {b}"),
-      *effect_cells(effect, is_reference=False),
+      *effect_cells(effect, instead="not tested"),
     )
     for each in found
     for (a, b), effect in each.contrasts.items()
   )
+  effects = [e for each in found for e in each.contrasts.values()]
   note = (
     "How much more both levels do together than each alone, against the first"
-    " levels; p-values are corrected over the rows of this table."
+    f" levels; {_seeds_text(results)} {_tested_text(effects)}"
   )
   return Table(
     "Interactions", ("factors", "levels", *EFFECT_HEADER), rows, note
   )
+
+
+def _seeds_text(results: SweepResults) -> str:
+  seeds = ", ".join(map(str, results.common_seeds))
+  return f"of the seeds that all combinations have finished: {seeds}."
 
 
 def missing_table(results: SweepResults) -> Table | None:
@@ -269,12 +326,12 @@ def missing_table(results: SweepResults) -> Table | None:
   if not results.missing:
     return None
   waiting = [each for each in results.missing if each.state == OPEN]
-  rows = [
+  rows: list[tuple[Cell, ...]] = [
     (
       Cell(each.trial.combination),
       _number(str(each.trial.seed)),
       Cell(each.state),
-      Cell(each.reason),
+      Cell(_one_line(each.reason)),
       Cell(each.trial.key),
     )
     for each in results.missing
@@ -286,6 +343,13 @@ def missing_table(results: SweepResults) -> Table | None:
     rows.append(tuple(map(Cell, cells)))
   header = ("settings", "seed", "state", "why", "trial")
   return Table("Not in the tables", header, tuple(rows))
+
+
+def _one_line(text: str) -> str:
+  first = (text.strip().splitlines() or [""])[0]
+  if len(first) <= _SHOWN_CHARACTERS:
+    return first
+  return f"{first[:_SHOWN_CHARACTERS]}..."
 
 
 def is_search(results: SweepResults) -> bool:

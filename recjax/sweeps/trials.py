@@ -50,7 +50,9 @@ class Trial:
 def make_trials(
   sweep: Sweep, combinations: Iterable[Combination]
 ) -> tuple[list[Trial], list[str]]:
-  """The trials of some combinations, each config once.
+  """The trials of some combinations.
+
+  Several names may come to one config: such trials have one key, and one run.
 
   Args:
     sweep: what they are of.
@@ -58,33 +60,33 @@ def make_trials(
 
   Returns:
     The trials, seed by seed, so that a sweep that is cut short has whole
-    seeds; and sentences on those that were left out.
+    seeds; and sentences on those of one config.
 
   Raises:
     ConfigError: a setting is unknown, unused or refused; the message names
       factor and level.
   """
   combinations = list(combinations)
-  trials: dict[str, Trial] = {}
+  trials: list[Trial] = []
+  first: dict[str, Trial] = {}
   notes = []
   for seed in sweep.seeds:
     for combination in combinations:
       trial, _ = make_trial(sweep, combination, seed)
-      same = trials.get(trial.key)
-      if same is None:
-        trials[trial.key] = trial
-      elif same.seed != trial.seed:
+      same = first.setdefault(trial.key, trial)
+      trials.append(trial)
+      if same.seed != seed:
         raise errors.ConfigError(
           f"seeds {same.seed} and {seed} give one and the same config:"
           f" {sweep.seed} does not set the seed of the run. Name what does, as"
           " seed = 'NAME'."
         )
-      elif same.combination != trial.combination:
+      if same is not trial and same.combination != trial.combination:
         notes.append(
           f"{trial.combination!r} and {same.combination!r} are one config"
           f" ({trial.key}) and run once."
         )
-  return list(trials.values()), list(dict.fromkeys(notes))
+  return trials, list(dict.fromkeys(notes))
 
 
 def make_trial(

@@ -48,6 +48,29 @@ def test_components_are_those_of_an_analysis_of_variance():
   assert found.user == pytest.approx((squares["C(u)"] - rest) / 4)
 
 
+@pytest.mark.parametrize("shape", [(2, 2), (3, 3), (3, 5), (5, 12)])
+def test_the_p_value_is_its_expectation(shape):
+  random = np.random.default_rng(1)
+  values = random.normal(size=shape) + 0.5
+  num_seeds, num_users = shape
+  mean = values.mean()
+  of_seeds = num_users * values.mean(axis=1).var(ddof=1)
+  of_users = num_seeds * values.mean(axis=0).var(ddof=1)
+  rest = values - values.mean(axis=1, keepdims=True)
+  rest = rest - values.mean(axis=0, keepdims=True) + mean
+  residual = (rest**2).sum() / ((num_seeds - 1) * (num_users - 1))
+  x = random.chisquare(num_seeds - 1, 400_000) / (num_seeds - 1)
+  y = random.chisquare(num_users - 1, 400_000) / (num_users - 1)
+  variance = of_seeds / x + np.maximum(of_users / y - residual, 0)
+  p_values = 2 * scipy.stats.norm.sf(
+    abs(mean) / np.sqrt(variance / values.size)
+  )
+  error = 4 * p_values.std() / np.sqrt(len(p_values))
+  assert crossed_test(values).p_value == pytest.approx(
+    p_values.mean(), abs=error
+  )
+
+
 def test_without_variance_of_users_it_is_a_test_over_seeds():
   random = np.random.default_rng(1)
   values = np.repeat(random.normal(0.5, 1.0, size=(8, 1)), 50, axis=1)
@@ -120,13 +143,13 @@ def test_the_pigeonhole_interval_is_as_wide_as_the_variances_say():
 def test_mistakes_are_told():
   values = np.random.default_rng(0).normal(size=(5, 9))
   for call, error, message in (
-    (lambda: crossed_test(values[:2]), DataError, "3 each at least"),
+    (lambda: crossed_test(values[:1]), DataError, "two each at least"),
     (lambda: crossed_test(np.ones((5, 9))), DataError, "no variance"),
     (lambda: crossed_test(np.where(values > 1, np.nan, values)), DataError,
      "diverged"),
-    (lambda: pigeonhole_interval(values[:1]), DataError, "2 each at least"),
+    (lambda: pigeonhole_interval(values[:1]), DataError, "two each at least"),
     (lambda: Components(-1.0, 0.0, 0.0), ConfigError, "Components.seed"),
-    (lambda: power_of_design(1.0, TYPICAL, 2, 9), ConfigError, "num_seeds"),
+    (lambda: power_of_design(1.0, TYPICAL, 1, 9), ConfigError, "num_seeds"),
     (lambda: smallest_difference(TYPICAL, 5, 9, power=0.01), ConfigError,
      "power"),
   ):  # fmt: skip

@@ -1,9 +1,12 @@
 """Sweeps from their file to their last trial; nothing is trained."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
+import pytest
 
+from recjax.errors import RunError
 from recjax.sweeps import carry_out
 from recjax.sweeps import folder as folders
 from recjax.sweeps.carry_out import Places, best_validation
@@ -40,6 +43,11 @@ def judged(job):
   """The nearer the rate is to .003, the better the trial."""
   value = 0.5 - 0.1 * abs(np.log10(rate_of(job)) + 2.5)
   finish(pathlib.Path(job.workdir), 0, np.full(3, value), curve=[value])
+  return Outcome(job.key)
+
+
+def of_a_grid(job):
+  finish(pathlib.Path(job.workdir), 0, np.full(3, 0.5))
   return Outcome(job.key)
 
 
@@ -119,18 +127,42 @@ def test_few_levels_are_not_tried_twice(tmp_path):
   assert len(launcher.started) == 2
 
 
+def test_two_names_of_one_config_do_not_keep_a_search_from_ending(tmp_path):
+  few = {
+    "name": "rate",
+    "levels": {
+      "low": ["ParamGroup.learning_rate = 0.001"],
+      "same": ["ParamGroup.learning_rate = 1e-3"],
+      "high": ["ParamGroup.learning_rate = 0.01"],
+    },
+  }
+  for num_slots in (1, 2):
+    found = sweep("bayesian", few, num_trials=20)
+    folder = tmp_path / str(num_slots)
+    _, trials, launcher = carried_out(found, folder, num_slots=num_slots)
+    assert {t.combination for t in trials} == {"low", "same", "high"}
+    assert len(launcher.started) == len({t.key for t in trials}) == 2
+
+
+def test_a_config_that_changed_meanwhile_is_not_mixed_in(tmp_path):
+  depth = {"name": "depth", "levels": {"1": ["SASRec.num_blocks = 1"]}}
+  found = sweep("remove_one", depth)
+  folder, (_, trial), _ = carried_out(found, tmp_path, act=of_a_grid)
+  folder.write_trials([dataclasses.replace(trial, key="b" * 12)], "ndcg@10")
+  with pytest.raises(
+    RunError, match=f"'1', seed 0, was planned as .*{'b' * 12}"
+  ):
+    carried_out(found, tmp_path, act=of_a_grid)
+
+
 def test_more_seeds_go_on_with_a_grid(tmp_path):
   depth = {
     "name": "depth",
     "levels": {"1": ["SASRec.num_blocks = 1"], "2": ["SASRec.num_blocks = 2"]},
   }
-  act = lambda job: (
-    finish(pathlib.Path(job.workdir), 0, np.full(3, 0.5)),
-    Outcome(job.key),
-  )[1]
-  carried_out(sweep("grid", depth), tmp_path, act)
+  carried_out(sweep("grid", depth), tmp_path, of_a_grid)
   _, trials, launcher = carried_out(
-    sweep("grid", depth, seeds=[0, 1]), tmp_path, act
+    sweep("grid", depth, seeds=[0, 1]), tmp_path, of_a_grid
   )
   assert len(trials) == 4 and len(launcher.started) == 2
 

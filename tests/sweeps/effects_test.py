@@ -1,5 +1,7 @@
 """Effects beside SciPy and statsmodels, and by simulation."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.integrate
@@ -8,7 +10,11 @@ from statsmodels.stats import multitest
 from statsmodels.stats.power import TTestPower
 
 from recjax.errors import DataError
-from recjax.evaluation.crossed_design import crossed_test, smallest_difference
+from recjax.evaluation.crossed_design import (
+  Components,
+  crossed_test,
+  smallest_difference,
+)
 from recjax.sweeps.effects import (
   BOTH,
   SEEDS,
@@ -16,6 +22,7 @@ from recjax.sweeps.effects import (
   corrected,
   effect,
   effects_of,
+  sees,
   smallest_shift,
 )
 
@@ -45,23 +52,30 @@ def test_over_seeds_it_is_student_s_paired_test():
   assert (found.num_seeds, found.num_users) == (6, 1)
 
 
-@pytest.mark.parametrize("seeds", [1, 2])
-def test_with_few_seeds_it_is_over_users(seeds):
+def test_with_one_seed_it_is_over_users_and_no_finding():
   random = np.random.default_rng(1)
-  a, b = random.normal(size=(2, seeds, 30))
+  a, b = random.normal(size=(2, 1, 30))
   found = effect(a, b)
   assert found is not None and found.over == USERS
-  known = scipy.stats.ttest_rel(a.mean(axis=0), b.mean(axis=0))
+  known = scipy.stats.ttest_rel(a[0], b[0])
   np.testing.assert_allclose(found.p_value, known.pvalue)
+  ends = known.confidence_interval(0.95)
+  np.testing.assert_allclose(found.interval, (ends.low, ends.high))
+  told = corrected([found, found])
+  assert all(np.isnan([each.p_holm, each.p_bh]).all() for each in told)
+  assert sees(told) is None
 
 
-def test_with_seeds_and_users_it_is_the_crossed_test():
+@pytest.mark.parametrize("seeds", [2, 4])
+def test_with_seeds_and_users_it_is_the_crossed_test(seeds):
   random = np.random.default_rng(2)
-  a, b = random.normal(size=(2, 4, 30))
+  a, b = random.normal(size=(2, seeds, 30))
   found, known = effect(a, b), crossed_test(a - b)
   assert found is not None and found.over == BOTH
-  assert (found.p_value, found.interval) == (known.p_value, known.interval)
-  assert (found.num_seeds, found.num_users) == (4, 30)
+  np.testing.assert_allclose(
+    [found.p_value, *found.interval], [known.p_value, *known.interval]
+  )
+  assert (found.num_seeds, found.num_users) == (seeds, 30)
 
 
 def test_what_a_design_sees_is_what_statsmodels_says():
@@ -119,16 +133,23 @@ def test_what_can_not_be_told_is_none():
   assert effect(same, same) is None  # Nothing varies.
   assert effect(np.ones((1, 1)), np.zeros((1, 1))) is None
   assert effect(np.ones((5, 1)), np.zeros((5, 1))) is None
-  # Users differ, but the mean over two seeds does not.
-  crossed = np.array([[1.0, 0.0], [0.0, 1.0]])
-  assert effect(crossed, np.zeros((2, 2))) is None
+  assert effect(np.full((2, 3), np.nan), same[:2, :3]) is None
 
 
-def test_other_shapes_and_nans_are_told():
+def test_other_shapes_are_told():
   with pytest.raises(DataError, match="the same seeds and users"):
     effect(np.ones((2, 3)), np.ones((2, 4)))
-  with pytest.raises(DataError, match="diverged"):
-    effect(np.array([[np.nan, 1.0]]), np.ones((1, 2)))
+
+
+def test_users_without_a_value_are_left_out_and_counted():
+  random = np.random.default_rng(9)
+  a, b = random.normal(size=(2, 3, 20))
+  known = effect(np.delete(a, [4, 7], axis=1), np.delete(b, [4, 7], axis=1))
+  a[1, 4], b[2, 7] = np.nan, np.nan
+  found = effect(a, b)
+  assert found is not None and known is not None
+  assert (found.num_left_out, known.num_left_out) == (2, 0)
+  assert (found.p_value, found.num_users) == (known.p_value, 18)
 
 
 @pytest.mark.parametrize("users", [1, 40])
@@ -145,9 +166,11 @@ def test_false_alarms_of_whole_tables_keep_to_the_level(users):
 
 def test_what_a_crossed_design_sees_is_divided_among_its_comparisons():
   found = effects_of(planted(np.random.default_rng(7), 4))
-  for each in found[1:]:
-    known = smallest_difference(each.components, 5, 60, alpha=0.05 / 3)
-    np.testing.assert_allclose(each.sees, known)
+  parts = [dataclasses.astuple(each.components) for each in found[1:]]
+  known = smallest_difference(
+    Components(*np.mean(parts, axis=0)), 5, 60, alpha=0.05 / 3
+  )
+  np.testing.assert_allclose(sees(found), known)
 
 
 def test_what_a_design_over_seeds_sees():
@@ -156,7 +179,7 @@ def test_what_a_design_over_seeds_sees():
   found = effect(a, b)
   assert found is not None
   np.testing.assert_allclose(
-    found.sees, error * smallest_shift(5, 0.05, 0.8), rtol=1e-6
+    sees([found]), error * smallest_shift(5, 0.05, 0.8), rtol=1e-6
   )
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from recjax.errors import ConfigError, RunError
+from recjax.runs.record import RunRecord
 from recjax.sweeps.results import load_results
 from tests.sweeps.made_up import sweep_of, value_of
 
@@ -46,10 +47,12 @@ def test_what_is_missing_is_told_with_its_reason(make_folder):
   for _ in range(2):
     folder.add_crash("depth2sizel-0", "out of memory")
   results = load_results(folder.path)
-  assert [row.seeds for row in results.rows] == [(0, 1), (0,)]
-  assert results.common_seeds == (0,)
+  # One seed of size l was stopped, so the other tells too much of it.
+  assert [row.seeds for row in results.rows] == [(0, 1)]
   found = {x.trial.key: (x.state, x.reason) for x in results.missing}
-  assert len(found) == 9
+  assert len(found) == 10
+  state, reason = found["depth1sizel-0"]
+  assert state == "finished" and "was stopped early" in reason
   assert found["depth1sizel-1"] == ("stopped", "median rule at step 20")
   assert found["depth2sizel-0"] == ("failed", "out of memory")
   assert found["depth2sizes-0"][0] == "open"
@@ -92,3 +95,71 @@ def test_a_seed_may_draw_data_of_its_own(make_folder):
       data_fingerprint=f"{seed}" * 12,
     )
   assert load_results(folder.path).common_seeds == (0, 1, 2)
+
+
+def test_a_run_of_another_config_is_in_no_table(make_folder):
+  folder = make_folder(sweep_of(), value_of, skip=lambda t: t.seed == 1)
+  make_folder(
+    sweep_of(), value_of, skip=lambda t: t.seed != 1, config_hash="b" * 12
+  )
+  results = load_results(folder.path)
+  assert [row.seeds for row in results.rows] == [(0, 2)] * 4
+  assert {each.state for each in results.missing} == {"failed"}
+  assert all("gin files were changed" in x.reason for x in results.missing)
+
+
+def test_a_corrupt_result_is_listed(make_folder):
+  folder = make_folder(sweep_of(), value_of)
+  path = folder.workdir("depth1sizes-1") / "result.json"
+  path.write_text(path.read_text()[:40])
+  results = load_results(folder.path)
+  assert results.rows[0].seeds == (0, 2)
+  (lost,) = results.missing
+  assert lost.state == "failed" and str(path) in lost.reason
+
+
+def test_values_of_a_user_are_one_sample(make_folder):
+  """Queries of one user hang together; their mean stays that of all."""
+  folder = make_folder(sweep_of(), value_of)
+  ids = np.array([7, 7, 3, 9, 9, 9])
+  values = np.array([0.1, 0.3, 0.8, 0.0, 0.5, 0.7])
+  for trial in folder.read_trials():
+    RunRecord(folder.workdir(trial.key)).save_per_user(
+      "test", user_id=ids, **{"ndcg@10": values}
+    )
+  results = load_results(folder.path)
+  found = results.values(results.rows[0], (0,))
+  # Users 3, 7 and 9, each by its sum over the two queries a user has.
+  np.testing.assert_allclose(found, [[0.8 / 2, 0.4 / 2, 1.2 / 2]])
+  np.testing.assert_allclose(found.mean(), values.mean())
+
+
+def test_other_users_under_one_seed_are_refused(make_folder):
+  folder = make_folder(sweep_of(), value_of)
+  record = RunRecord(folder.workdir("depth2sizel-1"))
+  table = record.load_per_user("test")
+  table["user_id"] = table["user_id"] + 1
+  record.save_per_user("test", **table)
+  results = load_results(folder.path)
+  with pytest.raises(RunError, match="were judged on other users"):
+    results.values(results.rows[0], (0, 1))
+
+
+def test_a_stranger_to_all_seeds_of_the_first_row_is_of_the_same_data(
+  make_folder,
+):
+  """Seed 0 drew one data set; a row that has seed 1 alone, another."""
+  of_first = lambda trial: trial.combination == "depth 1, size s"
+  folder = make_folder(
+    sweep_of(num_seeds=2),
+    value_of,
+    skip=lambda t: not of_first(t) or t.seed == 1,
+  )
+  make_folder(
+    sweep_of(num_seeds=2),
+    value_of,
+    skip=lambda t: of_first(t) or t.seed == 0,
+    data_fingerprint="b" * 64,
+  )
+  with pytest.raises(RunError, match="Such numbers are not compared"):
+    load_results(folder.path)

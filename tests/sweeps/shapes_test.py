@@ -2,6 +2,7 @@
 
 import pytest
 
+from recjax.errors import ConfigError
 from recjax.sweeps.shapes import combinations, named
 from recjax.sweeps.spec import make_sweep
 
@@ -82,3 +83,13 @@ def test_removals_of_one_name_are_told_apart():
   ]
   names = [each.name for each in combinations(sweep("remove_one", twice))]
   assert names == ["full", "in none", "out none"]
+
+
+def test_combinations_of_one_name_are_refused():
+  same = [
+    {"name": "a", "levels": {"x": ["A.b = 1"], "b c": ["A.b = 2"]}},
+    {"name": "a b", "levels": {"x": ["A.c = 1"], "c": ["A.c = 2"]}},
+  ]
+  assert len(combinations(sweep("grid", same))) == 4
+  with pytest.raises(ConfigError, match="two combinations would be called"):
+    combinations(sweep("one_at_a_time", same))

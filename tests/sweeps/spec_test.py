@@ -128,6 +128,8 @@ def test_all_sweeps_of_the_experiments_are_read():
     (changed(SEARCH, "shape", value="grid"), "a range is for the shapes"),
     (changed(SEARCH, "factor", 0, "range", value=[1e-4]), "range = .low, high"),
     (changed(SEARCH, "factor", 0, "range", value=[0, 1]), "low must lie in"),
+    (changed(SEARCH, "factor", 0, "range", value=[1e-4, float("inf")]),
+     "high must lie in"),
     (changed(SEARCH, "factor", 0, "range", value=[2.0, 1.0]),
      "high must lie in"),
     (changed(SEARCH, "factor", 1, "range", value=[1, 2.5]),

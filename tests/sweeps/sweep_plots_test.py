@@ -53,7 +53,9 @@ def test_marginals_and_heat_maps(results):
 
 def test_parallel_coordinates(results):
   values = {row.name: place / 3 for place, row in enumerate(results.rows)}
-  (axes,) = sweep_plots.parallel_figure(results, values, "quality").axes
+  (axes,) = sweep_plots.parallel_figure(
+    results, values, "quality", lower=False
+  ).axes
   names = [text.get_text() for text in axes.get_xticklabels()]
   assert names == ["depth", "size", "quality"]
   ends = [tuple(line.get_ydata()) for line in axes.lines]
@@ -61,3 +63,32 @@ def test_parallel_coordinates(results):
   assert ends == [(0, 0, 0), (0, 1, 1 / 3), (1, 0, 2 / 3), (1, 1, 1)]
   texts = {text.get_text() for text in axes.texts}
   assert {"1", "2", "s", "l", "0.0000", "1.0000"} <= texts
+
+
+def test_where_less_is_better_the_least_is_on_top(results):
+  values = {row.name: place / 3 for place, row in enumerate(results.rows)}
+  (axes,) = sweep_plots.parallel_figure(
+    results, values, "loss", lower=True
+  ).axes
+  ends = {
+    tuple(line.get_ydata()[:2]): line.get_ydata()[2] for line in axes.lines
+  }
+  assert ends[0, 0] == 1.0 and ends[1, 1] == 0.0
+  at = {text.get_text(): text.xy[1] for text in axes.texts}
+  assert at["0.0000"] == 1.0 and at["1.0000"] == 0.0
+
+
+def test_a_curve_goes_as_far_as_all_seeds(make_folder):
+  """One seed that ran on must not be drawn as the mean of all."""
+  folder = make_folder(
+    sweep_of(num_seeds=2), value_of, skip=lambda trial: trial.seed == 1
+  )
+  make_folder(
+    sweep_of(num_seeds=2),
+    value_of,
+    skip=lambda trial: trial.seed == 0,
+    curve=[0.5, 0.6],
+  )
+  (axes,) = sweep_plots.curves_figure(load_results(folder.path), "ndcg@10").axes
+  for line in axes.lines:
+    np.testing.assert_allclose(line.get_xdata(), [10, 20])

@@ -1,17 +1,19 @@
 """Tables of sweeps say what SciPy and NumPy say."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.stats
 
+from recjax.runs.record import RunRecord
 from recjax.sweeps import sweep_tables
-from recjax.sweeps.effects import effect, effects_of
+from recjax.sweeps.effects import effect, effects_of, sees
 from recjax.sweeps.marginals import interactions, marginals
 from recjax.sweeps.results import load_results
 from recjax.sweeps.sweep_tables import (
   factor_table,
   interval_of_seeds,
-  less_is_better,
   marginal_table,
   metrics_table,
   missing_table,
@@ -42,9 +44,8 @@ def test_the_table_of_factors(results):
   assert texts(table, "difference") == ["reference"] + [
     f"{each.difference:+.4f}" for each in effects[1:]
   ]
-  assert texts(table, "design sees")[1:] == [
-    f"{each.sees:.4f}" for each in effects[1:]
-  ]
+  assert texts(table, "tested over")[1:] == ["seeds and users"] * 3
+  assert f"a difference of {sees(effects):.4f} is found" in table.note
   assert texts(table, "seeds") == ["3"] * 4
   assert "3 seeds and 40 users" in table.note
   assert "new trainings would differ for new users" in table.note
@@ -62,7 +63,11 @@ def test_one_seed_has_the_interval_over_users(make_folder):
   table = factor_table(load_results(folder.path))
   mean = float(table.rows[0][1].text)
   assert table.rows[0][1].note == f"[{mean - 0.01:.4f}, {mean + 0.01:.4f}]"
-  assert "say nothing of other seeds" in table.note
+  assert texts(table, "tested over")[1:] == ["users"] * 3
+  assert texts(table, "p (Holm)")[1:] == ["–"] * 3
+  assert not any(cell.is_best for row in table.rows for cell in row[2:])
+  assert "They are not corrected, and no finding." in table.note
+  assert "There are 1 seed and 40 users." in table.note
 
 
 def test_without_a_seed_in_common_nothing_is_tested(make_folder):
@@ -98,7 +103,7 @@ def test_seeds_alone_are_said_to_be_seeds(make_folder):
   folder = make_folder(sweep_of(), value_of, users=False)
   table = factor_table(load_results(folder.path))
   assert "whether new trainings would differ on these rows" in table.note
-  assert "Here 3 seeds." in table.note
+  assert "There are 3 seeds." in table.note
 
 
 def test_a_search_is_ordered_by_validation_alone(make_folder):
@@ -118,9 +123,53 @@ def test_a_search_is_ordered_by_validation_alone(make_folder):
   assert "must choose nothing" in table.note
 
 
-def test_less_is_better_of_losses_of_tasks_too():
-  assert less_is_better("rmse/watch") and less_is_better("log_loss")
-  assert not less_is_better("auc/watch")
+def test_what_is_undefined_is_said_and_not_the_best(make_folder):
+  nan = lambda trial: (
+    value_of(trial) * (np.nan if trial.combination == "depth 2, size l" else 1)
+  )
+  table = factor_table(load_results(make_folder(sweep_of(), nan).path))
+  assert texts(table, "NDCG@10")[3] == "undefined"
+  assert texts(table, "difference")[3] == "not tested"
+  assert [row[1].is_best for row in table.rows] == [False, False, True, False]
+
+
+def test_without_the_baseline_nothing_is_tested(make_folder):
+  folder = make_folder(
+    sweep_of(), value_of, skip=lambda t: t.combination == "depth 1, size s"
+  )
+  table = factor_table(load_results(folder.path))
+  assert texts(table, "difference") == ["not tested"] * 3
+  assert "'depth 1, size s' has no run in the table" in table.note
+
+
+def test_a_name_of_a_known_config_is_no_comparison_of_its_own(make_folder):
+  """Two names, one run: it is told once, and not tested twice."""
+  folder = make_folder(sweep_of(), value_of)
+  trials = folder.read_trials()
+  second = trials[1]
+  again = dataclasses.replace(second, combination="again")
+  others = [
+    dataclasses.replace(trials[place], combination="again") for place in (5, 9)
+  ]
+  folder.write_trials([*trials, again, *others], "ndcg@10")
+  table = factor_table(load_results(folder.path))
+  assert texts(table, "difference")[4] == f"= {second.combination}"
+  assert texts(table, "NDCG@10")[4] == texts(table, "NDCG@10")[1]
+  # Three comparisons, as without the second name.
+  plain = factor_table(load_results(make_folder(sweep_of(), value_of).path))
+  assert texts(table, "p (Holm)")[:4] == texts(plain, "p (Holm)")
+
+
+def test_users_without_a_value_are_counted(make_folder):
+  folder = make_folder(sweep_of(), value_of)
+  for trial in folder.read_trials():
+    record = RunRecord(folder.workdir(trial.key))
+    users = record.load_per_user("test")
+    users["ndcg@10"][3:5] = np.nan
+    record.save_per_user("test", **users)
+  table = factor_table(load_results(folder.path))
+  assert "Up to 2 users without a value are left out" in table.note
+  assert "3 seeds and 38 users" in table.note
 
 
 def test_marginals_and_all_metrics(results):
@@ -131,7 +180,7 @@ def test_marginals_and_all_metrics(results):
   assert table.header == ("settings", "NDCG@10", "HR@10")
   means = [row.numbers("hit_rate@10").mean() for row in results.rows]
   assert texts(table, "HR@10") == [f"{mean:.4f}" for mean in means]
-  table = sweep_tables.interaction_table(interactions(results))
+  table = sweep_tables.interaction_table(results, interactions(results))
   assert texts(table, "factors") == ["depth x size"]
   assert texts(table, "levels") == ["2, l"]
 
@@ -141,22 +190,11 @@ def test_missing_trials(make_folder, results):
   folder = make_folder(
     sweep_of(num_seeds=4), value_of, skip=lambda trial: trial.seed > 2
   )
-  folder.stop("depth1sizes-3", "median rule at step 20")
+  for _ in range(2):
+    folder.add_crash("depth1sizes-3", "x" * 300 + "\nand more")
   table = missing_table(load_results(folder.path))
   assert table is not None
   assert [[cell.text for cell in row] for row in table.rows] == [
-    [
-      "depth 1, size s",
-      "3",
-      "stopped",
-      "median rule at step 20",
-      "depth1sizes-3",
-    ],
-    [
-      "3 trials",
-      "",
-      "open",
-      "not finished: the same command goes on",
-      "",
-    ],
+    ["depth 1, size s", "3", "failed", "x" * 200 + "...", "depth1sizes-3"],
+    ["3 trials", "", "open", "not finished: the same command goes on", ""],
   ]

@@ -68,7 +68,9 @@ def test_levels_that_give_one_config_run_once():
     },
   }
   trials, notes = trials_of(sweep(same))
-  assert [t.combination for t in trials] == ["two", "two"]
+  # Both names stay, and share a run.
+  assert [t.combination for t in trials] == ["two", "zwei", "two", "zwei"]
+  assert len({t.key for t in trials}) == 2
   assert len(notes) == 2 and "'zwei' and 'two' are one config" in notes[0]
 
 
