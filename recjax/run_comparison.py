@@ -50,7 +50,7 @@ class Finding:
     b: of the other.
     metric: such as "auc/click".
     over: one of OVERS: Student's paired test over seeds, DeLong's over rows,
-      two paired tests over users, and one over both from three seeds on;
+      two paired tests over users, and one over both from two seeds on;
       "users" where there is none.
     num: how many seeds, rows or users; 0 where there is no test.
     mean_a: the metric of one group.

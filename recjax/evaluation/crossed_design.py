@@ -191,7 +191,7 @@ class CrossedTest:
   p_value: float
   effect_size: float
   components: Components
-  _squares: _Squares
+  _squares: _Squares = dataclasses.field(repr=False, compare=False)
 
   @functools.cached_property
   def interval(self) -> tuple[float, float]:

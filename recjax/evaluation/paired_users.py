@@ -121,7 +121,7 @@ def compare_values(
     )
   a, b = (np.atleast_2d(side).astype(np.float64) for side in (a, b))
   crossed = None
-  if a.shape == b.shape and min(a.shape) >= 3 and np.ptp(a - b) > 0:
+  if a.shape == b.shape and min(a.shape) >= 2 and np.ptp(a - b) > 0:
     crossed = crossed_test(a - b)
   # Differences that are equal but for rounding must tie in the signed ranks.
   difference = np.round(a.mean(axis=0) - b.mean(axis=0), 12)
