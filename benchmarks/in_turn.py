@@ -14,6 +14,7 @@ def time_in_turn(
   unit: str,
   *,
   scale: float = 1.0,
+  clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
   """Times of each round of "ours" and "peer", printed as they come.
 
@@ -22,13 +23,15 @@ def time_in_turn(
     rounds: how many.
     unit: of the times, such as "s/epoch".
     scale: of the unit in a second, such as 1e3 / steps for "ms/step".
+    clock: gives seconds; `time.process_time` counts those of this process
+      alone.
   """
   times: dict[str, list[float]] = {name: [] for name in runs}
   for number in range(1, rounds + 1):
     for name, run in runs.items():
-      start = time.perf_counter()
+      start = clock()
       run(number)
-      times[name].append(scale * (time.perf_counter() - start))
+      times[name].append(scale * (clock() - start))
     mine, theirs = times["ours"][-1], times["peer"][-1]
     print(
       f"round {number}: ours {mine:.4g}, theirs {theirs:.4g} {unit}, ratio"

@@ -7,7 +7,7 @@ share in `recjax.command_flags`.
 
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -61,6 +61,11 @@ def _start_processes(values: dict[str, Any]) -> None:
     )
 
 
+def _print_notes(notes: Iterable[str]) -> None:
+  for note in notes:
+    print(f"note: {note}")
+
+
 def train(arguments: Sequence[str]) -> None:
   """Trains what a gin file names, or goes on with it."""
   values, _, bindings = parse(
@@ -79,11 +84,14 @@ def train(arguments: Sequence[str]) -> None:
   if record.is_finished():
     if jax.process_index() == 0:
       print(f"{workdir} is finished; nothing to do.")
-      print(labels.result_line(record.read_result()))
+      result = record.read_result()
+      _print_notes(result.get("notes") or ())
+      print(labels.result_line(result))
     return
   result = run.train(record, values["data_dir"], values["cache_dir"])
   if jax.process_index() == 0:
     report.print_report([workdir])
+    _print_notes(result.get("notes") or ())
     print(f"record {workdir}")
     print(labels.result_line(result))
 
@@ -100,10 +108,12 @@ def evaluate(arguments: Sequence[str]) -> None:
   )
   protocol_hash = tested.protocol.hash()
   print(f"protocol {tested.protocol.describe()}")
-  print(f"floor {labels.metrics_line(tested.floor, {}, protocol_hash)}")
+  if tested.floor:
+    print(f"floor {labels.metrics_line(tested.floor, {}, protocol_hash)}")
   bias = getattr(tested, "sampled_bias", None)
   for line in bias.lines() if bias else ():
     print(f"bias {line}")
+  _print_notes(getattr(tested, "notes", ()))
   print(labels.metrics_line(tested.metrics, tested.intervals, protocol_hash))
 
 

@@ -58,3 +58,12 @@ def check_range(
       f"[{'-inf' if low is None else low}, {'inf' if high is None else high}]"
     )
     raise ConfigError(f"{what} must lie in {bounds}; got {value!r}.")
+
+
+def check_tuple(what: str, value: object, example: str) -> None:
+  """Raises ConfigError unless `value` is a tuple or a list."""
+  if not isinstance(value, (tuple, list)):
+    raise ConfigError(
+      f"{what} must be a tuple, such as {example}; got {value!r} of type"
+      f" {type(value).__name__}."
+    )

@@ -80,4 +80,5 @@ def _print(found: dict[str, Any]) -> None:
     shown.add_row(*(cell.text for cell in row.cells))
   out = console.Console()
   out.print(front_lead(found), markup=False, soft_wrap=True)
-  out.print(shown)
+  if rows:
+    out.print(shown)

@@ -12,20 +12,23 @@ all rows, "auc/click@served" and "auc/click*conversion@served".
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Iterable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from recjax.data.label_columns import label_key
+from recjax.data.propensities.positions import position_means
 from recjax.errors import DataError
 from recjax.evaluation.classification import (
   ClassificationResult,
   evaluate_examples,
 )
+from recjax.evaluation.running_judge import RunningJudge
 from recjax.evaluation.served_front import (
   Front,
   ParetoFront,
@@ -39,7 +42,7 @@ from recjax.evaluation.served_score import (
   served_values,
 )
 from recjax.layers.heads.gates import expert_utilization
-from recjax.ranking_bench import PREDICT_BATCH, RankingBench
+from recjax.ranking_bench import PREDICT_BATCH, RankingBench, left_out
 from recjax.runs.front import plot_front, save_front_csv
 from recjax.runs.position_plot import FoundCurve, plot_propensities
 from recjax.runs.predictions import TaskScores, save_predictions
@@ -48,8 +51,14 @@ from recjax.runs.reliability_plot import plot_reliability, plot_roc
 from recjax.runs.task_plots import plot_conflict, plot_utilization
 from recjax.tasks.multi_task import BALANCING, MultiTaskRanking
 from recjax.tasks.position_bias import TOWER
-from recjax.tasks.task_objectives import Objective, joint_logit
-from recjax.tested_tasks import TestedTasks, served_name, task_protocol
+from recjax.tasks.task_labels import Numbers
+from recjax.tested_tasks import (
+  RunningUtilization,
+  TestedTasks,
+  judged_rows,
+  served_name,
+  task_protocol,
+)
 from recjax.types import Params
 
 
@@ -69,16 +78,15 @@ class MultiTaskBench(RankingBench):
 
   def validate(self, weights: Params) -> dict[str, float]:
     """Validation metrics of all tasks, and how spread the gates are."""
-    logits = self.scores(weights, "validation")
-    results = self._results(logits, "validation", intervals=False)
+    results, utilization, _ = self._judged(
+      weights, "validation", intervals=False
+    )
     metrics = {
       f"{key}/{name}": value
       for name, result in results.items()
       for key, value in result.metrics.items()
     }
-    for mixture, (_, entropy) in self._utilization(
-      weights, "validation"
-    ).items():
+    for mixture, (_, entropy) in utilization.items():
       for task, value in enumerate(entropy):
         metrics[f"gate_entropy/{mixture}/{task}"] = float(value)
     return metrics
@@ -86,25 +94,22 @@ class MultiTaskBench(RankingBench):
   def test(self, weights: Params) -> TestedTasks:
     """Test metrics of all tasks with intervals and slices."""
     start = time.perf_counter()
-    slices = {}
-    for name, column in self.slices.items():
-      texts = self.parts.texts("test", column)
-      slices[name] = np.array(texts.values, object)[texts.codes]
-    logits = self.scores(weights, "test")
-    results = self._results(logits, "test", slices=slices)
-    predictions = self._predictions(
-      {
-        name: TaskScores(kind, score, label)
-        for name, kind, score, label in self._rows(logits, "test")
-      }
+    results, utilization, logits = self._judged(
+      weights, "test", slices=self._slice_values("test")
     )
+    predictions = None
+    if logits is not None:
+      rows = judged_rows(self.task.objectives, logits, self._numbers("test"))
+      predictions = self._predictions(
+        {name: TaskScores(kind, *row) for name, kind, *row in rows}
+      )
     front = None
     if self.front is not None:
       front = self.find_front(weights, self.front)
     cosines = weights.get(BALANCING, {}).get("cosines")
     return TestedTasks(
       results,
-      self._utilization(weights, "test"),
+      utilization,
       None if cosines is None else np.asarray(cosines),
       time.perf_counter() - start,
       self.protocol,
@@ -113,22 +118,52 @@ class MultiTaskBench(RankingBench):
       self._positions(weights),
     )
 
+  def _judged(self, weights: Params, part: str, *, slices=None, **options: Any):
+    """Results, utilization, and the logits unless rows only pass by."""
+    if self.parts.in_passing(part):
+      return *self._in_passing(weights, part, **options), None
+    logits = self.scores(weights, part)
+    results = self._results(logits, part, slices=slices, **options)
+    return results, self._utilization(weights, part), logits
+
+  def _in_passing(self, weights: Params, part: str, *, intervals: bool = True):
+    """Results and utilization, of rows that are read once and forgotten."""
+    weights = jax.device_put(weights)
+    judges: dict[str, RunningJudge] = {}
+    utilization = RunningUtilization()
+    for batch in self.parts.batches(part, PREDICT_BATCH):
+      logits, found = self._scores_and_gates(weights, batch)
+      utilization.add(found, batch["where"])
+      numbers = lambda column, batch=batch: batch[label_key(column)]
+      rows = judged_rows(self.task.objectives, np.asarray(logits), numbers)
+      for name, kind, score, label in rows:
+        if name not in judges:
+          protocol = task_protocol(kind, self.protocol)
+          judges[name] = RunningJudge(protocol, from_logits=kind == "binary")
+        judges[name].add(score, label, batch.get("weight"), batch["where"])
+    results = {
+      name: judge.result(intervals=intervals) for name, judge in judges.items()
+    }
+    return results, utilization.result()
+
+  def _numbers(self, part: str) -> Numbers:
+    """Gives raw columns of a part; each is read once."""
+    return functools.cache(functools.partial(self.parts.numbers, part))
+
   def _positions(self, weights: Params) -> FoundCurve | None:
     """How much each position is looked at, and what was planted."""
     bias = self.task.position_bias
     if bias is None:
       return None
-    mean = lambda column: float(self.parts.numbers("train", column).mean())
-    means = {column: mean(column) for column in bias.columns}
+    columns = [bias.column, *bias.columns, *filter(None, [bias.truth])]
+    means, truth = position_means(
+      self.parts.number_blocks("train", columns),
+      bias.column,
+      bias.num_positions,
+      bias.columns,
+      bias.truth,
+    )
     curve = bias.curve(weights.get(TOWER, {}), means)
-    truth = None
-    if bias.truth:
-      values = self.parts.numbers("train", bias.truth).astype(np.float64)
-      position = self.parts.numbers("train", bias.column).astype(np.int64)
-      shown = np.bincount(position, minlength=len(curve.values) + 1)[1:]
-      sums = np.bincount(position, values, len(curve.values) + 1)[1:]
-      truth = sums / np.maximum(shown, 1)
-      truth = truth / truth[0]
     return FoundCurve(curve.values, curve.stderr, truth, curve.method)
 
   def find_front(self, weights: Params, settings: ParetoFront) -> Front:
@@ -136,18 +171,29 @@ class MultiTaskBench(RankingBench):
     objectives = self.task.objectives
     parts = {}
     for part in ("validation", "test"):
+      self.refuse_in_passing(part, "a Pareto front needs all scores at once")
       logits = self.scores(weights, part)
       given = self.parts.weights(part)
+      rows = judged_rows(objectives, logits, self._numbers(part))
       parts[part] = ServedPart(
         served_values(objectives, logits),
-        self._targets(self._rows(logits, part)),
+        self._targets(rows),
         None if self.protocol.weights == "none" else given,
       )
     names = [objective.name for objective in objectives]
     return served_front(settings, names, parts)
 
+  def check_in_passing(self) -> None:
+    """Raises ConfigError for what a part that is too large can not have."""
+    super().check_in_passing()
+    for part in ("validation", "test"):
+      if self.served is not None:
+        self.refuse_in_passing(part, "a served score is judged by all rows")
+      if self.front is not None:
+        self.refuse_in_passing(part, "a Pareto front needs all scores at once")
+
   def _targets(self, rows: Iterable[tuple]) -> list[ServedTarget]:
-    """Of each task what is judged in all rows, out of `_rows`."""
+    """Of each task what is judged in all rows, out of `judged_rows`."""
     found = {name: (kind, label) for name, kind, _, label in rows}
     names = [served_name(objective) for objective in self.task.objectives]
     return [ServedTarget(name, *found[name]) for name in names]
@@ -165,7 +211,7 @@ class MultiTaskBench(RankingBench):
       column: found.codes for column, found in self._groups(part).items()
     }
     results = {}
-    rows = list(self._rows(logits, part))
+    rows = list(judged_rows(self.task.objectives, logits, self._numbers(part)))
     for name, kind, score, label in rows:
       known = np.isfinite(label)
       if not known.any():
@@ -192,61 +238,32 @@ class MultiTaskBench(RankingBench):
         )
     return results
 
-  def _rows(self, logits: Float[np.ndarray, "row task"], part: str):
-    """(name, kind, score, label) of all that is judged; NaN is not."""
-    objectives = self.task.objectives
-    place = {objective.name: i for i, objective in enumerate(objectives)}
-    for number, objective in enumerate(objectives):
-      label, score = self._labels(objective, part), logits[:, number]
-      before = None
-      if objective.given:
-        number_before = place[objective.given]
-        before = self._labels(objectives[number_before], part)
-      on_given = (
-        label if before is None else np.where(before == 1, label, np.nan)
-      )
-      yield objective.name, objective.kind, score, on_given
-      if before is not None and objective.kind == "binary":
-        both = joint_logit(
-          jnp.asarray(logits[:, number_before]), jnp.asarray(score)
-        )
-        # Where nothing was clicked nothing was bought, whatever is written.
-        joint = np.where(before == 0, 0.0, label * before)
-        yield served_name(objective), "binary", np.asarray(both), joint
-      if objective.truth:
-        truth = self.parts.numbers(part, objective.truth)
-        yield f"{objective.name}@all", objective.kind, score, truth
+  @functools.cached_property
+  def _scores_and_gates(self):
+    return jax.jit(lambda *args: (self._scores(*args), self._gates(*args)))
 
-  def _labels(self, objective: Objective, part: str) -> np.ndarray:
-    label = self.parts.numbers(part, objective.column)
-    if objective.where:
-      label = np.where(
-        self.parts.numbers(part, objective.where) == 1, label, np.nan
-      )
-    return np.log1p(label) if objective.log_label else label
-
-  def _utilization(
-    self, weights: Params, part: str
-  ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Of each mixture of the head, weighed by the rows of each batch."""
-    weights = jax.device_put(weights)
-    sums: dict[str, Any] = {}
-    rows = 0
-    utilization = jax.jit(
+  @functools.cached_property
+  def _gates(self):
+    """Of each mixture of the head the mean gates of a batch, see `gates`."""
+    return jax.jit(
       lambda weights, batch: {
         name: expert_utilization(gates, batch["where"])
         for name, gates in self.task.gates(weights, batch).items()
       }
     )
+
+  def _utilization(
+    self, weights: Params, part: str
+  ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of each mixture of the head, over all rows."""
+    weights = jax.device_put(weights)
+    utilization = RunningUtilization()
     for batch in self.parts.batches(part, PREDICT_BATCH):
-      found = utilization(weights, batch)
+      found = self._gates(weights, batch)
       if not found:
         return {}
-      num = int(batch["where"].sum())
-      scaled = jax.tree.map(lambda x, num=num: num * np.asarray(x), found)
-      sums = jax.tree.map(np.add, sums, scaled) if sums else scaled
-      rows += num
-    return jax.tree.map(lambda x: x / rows, sums)
+      utilization.add(found, batch["where"])
+    return utilization.result()
 
   # -- What is told -----------------------------------------------------------
 
@@ -267,12 +284,7 @@ class MultiTaskBench(RankingBench):
       "num_test_positives": {
         name: result.num_positives for name, result in tested.tasks.items()
       },
-      "notes": [
-        f"{name}: {note}"
-        for name, result in tested.tasks.items()
-        for note in result.notes
-      ]
-      + [note for note in (tested.predictions.too_many(),) if note],
+      "notes": [*tested.notes, *left_out(tested.predictions)],
       "expert_utilization": {
         name: mean.tolist() for name, (mean, _) in tested.utilization.items()
       },
@@ -284,6 +296,7 @@ class MultiTaskBench(RankingBench):
       if tested.cosines is None
       else tested.cosines.tolist(),
       "features_fingerprint": self.features.fingerprint,
+      "slices": tested.slices,
       "served": None
       if self.served is None
       else dataclasses.asdict(self.served),
@@ -296,7 +309,8 @@ class MultiTaskBench(RankingBench):
   def save(self, record: RunRecord, tested: TestedTasks, name: str) -> None:
     """Writes features, predictions, the front, and plots of all of them."""
     self.features.save(record.workdir / "features.npz")
-    save_predictions(record.workdir, name, tested.predictions)
+    if tested.predictions is not None:
+      save_predictions(record.workdir, name, tested.predictions)
     record.plots_dir.mkdir(exist_ok=True)
     if tested.front is not None:
       front, suffix = tested.front.to_dict(), name.removeprefix("test")

@@ -1,15 +1,18 @@
 """Experiments of models with several objectives over the same rows."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
 import numpy as np
 
+from recjax.balancing.balancer import GradientBalancer, LossBalancer
 from recjax.balancing.fixed_weights import FixedWeights
-from recjax.data.example_parts import MemoryParts
-from recjax.data.examples import PARTS, Examples
-from recjax.errors import ConfigError, DataError
+from recjax.data.example_parts import ExampleParts
+from recjax.data.examples import PARTS
+from recjax.data.label_columns import LabelRule, check_labels, label_names
+from recjax.errors import ConfigError
 from recjax.evaluation.served_front import ParetoFront
 from recjax.evaluation.served_score import ServedScore
 from recjax.models.multi_task import MultiTask
@@ -17,6 +20,7 @@ from recjax.multi_task_bench import MultiTaskBench
 from recjax.ranking_experiment import RankingExperiment
 from recjax.tasks.multi_task import MultiTaskRanking
 from recjax.tasks.position_bias import biased_label, check_position_bias
+from recjax.tasks.task_labels import check_counts, count_labels, label_rules
 from recjax.tasks.task_objectives import (
   Objective,
   check_objectives,
@@ -30,7 +34,7 @@ from recjax.train.loop import TrainConfig
 class MultiTaskExperiment(RankingExperiment):
   """A `RankingExperiment` with objectives; metrics are such as "auc/click".
 
-  Rows are held in memory: `stream` and `loss` must be left away.
+  `loss` must be left away. With `stream` rows stay on disk, labels as well.
 
   Attributes:
     objectives: the tasks, in the order of the chain where one is given
@@ -60,11 +64,8 @@ class MultiTaskExperiment(RankingExperiment):
     check_objectives(self.objectives)
     check_position_bias(self.objectives, self.position_bias)
     self._check_features()
-    tasks = [objective.name for objective in self.objectives]
-    if self.served is not None:
-      self.served.check(tasks)
-    if self.front is not None:
-      self.front.weights(len(tasks))  # Says if there are too many.
+    self._check_balancer()
+    self._check_served()
     if not isinstance(self.model, MultiTask):
       raise ConfigError(
         "MultiTaskExperiment.model must be @multi_task.MultiTask(), with a"
@@ -75,12 +76,46 @@ class MultiTaskExperiment(RankingExperiment):
       # How many there are is said once, by the objectives.
       model = self.model.clone(num_tasks=num_tasks)
       object.__setattr__(self, "model", model)
-    if self.stream is not None or self.loss != "binary_cross_entropy":
+    if self.loss != "binary_cross_entropy":
       raise ConfigError(
-        "MultiTaskExperiment holds its rows in memory and takes its losses from"
-        " the objectives: leave `stream` and `loss` away."
+        "MultiTaskExperiment takes its losses from the objectives: leave `loss`"
+        f" away; got {self.loss!r}."
       )
+    if self.stream is not None and getattr(self.position_bias, "estimator", 0):
+      self.position_bias.fitted(None, "")  # Says that it can not be.
     super().__post_init__()
+
+  def _check_balancer(self) -> None:
+    what, balancer = "MultiTaskExperiment.balancer", self.balancer
+    kinds = LossBalancer, GradientBalancer
+    if isinstance(balancer, type) or not isinstance(balancer, kinds):
+      raise ConfigError(
+        f"{what} must be one of recjax.balancing, such as @pcgrad.PCGrad();"
+        f" got {balancer!r}."
+      )
+    balancer.init(len(self.objectives))  # Says if it is for other tasks.
+    if not isinstance(self.measure_conflict, bool):
+      raise ConfigError(
+        "MultiTaskExperiment.measure_conflict must be True or False; got"
+        f" {self.measure_conflict!r}."
+      )
+
+  def _check_served(self) -> None:
+    tasks = [objective.name for objective in self.objectives]
+    for name, kind, example in (
+      ("served", ServedScore, "@served_score.ServedScore()"),
+      ("front", ParetoFront, "@served_front.ParetoFront()"),
+    ):
+      value = getattr(self, name)
+      if value is not None and not isinstance(value, kind):
+        raise ConfigError(
+          f"MultiTaskExperiment.{name} must be {example} or None; got"
+          f" {value!r}."
+        )
+    if self.served is not None:
+      self.served.check(tasks)
+    if self.front is not None:
+      self.front.weights(len(tasks))  # Says if there are too many.
 
   def _check_features(self) -> None:
     """A position that the model sees would be asked for when it is served."""
@@ -98,12 +133,8 @@ class MultiTaskExperiment(RankingExperiment):
     return judged_names(self.objectives, self.protocol, self.served)
 
   @property
-  def _label_columns(self) -> tuple[str, ...]:
-    columns = [objective.column for objective in self.objectives]
-    columns += [each.where for each in self.objectives if each.where]
-    if self.position_bias is not None:
-      columns += self.position_bias.batch_columns
-    return tuple(dict.fromkeys(columns))
+  def _label_rules(self) -> tuple[LabelRule, ...]:
+    return label_rules(self.objectives, self.position_bias)
 
   @property
   def _no_features(self) -> tuple[str, ...]:
@@ -114,17 +145,39 @@ class MultiTaskExperiment(RankingExperiment):
       own += self.position_bias.no_features
     return (*super()._no_features, *own, *filter(None, truths))
 
-  def _in_memory(self, data_dir, cache_dir) -> MemoryParts:
-    parts = super()._in_memory(data_dir, cache_dir)
+  def _check_parts(self, parts: ExampleParts) -> None:
+    """Looks at the labels of all parts, before anything is trained."""
     for part in PARTS:
-      check_chains(self.objectives, getattr(parts.split, part))
-    return parts
+      counts = count_labels(
+        self.objectives,
+        self._checked_blocks(parts, part),
+        training=part == "train",
+      )
+      check_counts(
+        self.objectives,
+        counts,
+        name=self.source.name,
+        part=part,
+        select=self.train.select,
+      )
+
+  def _checked_blocks(
+    self, parts: ExampleParts, part: str
+  ) -> Iterator[dict[str, np.ndarray]]:
+    """The columns of labels, some rows at a time, that keep to their rules."""
+    rules, first_row = self._label_rules, 0
+    for block in parts.number_blocks(part, label_names(rules)):
+      name = f"{self.source.name} {part}"
+      check_labels(rules, block, name=name, part=part, first_row=first_row)
+      first_row += len(next(iter(block.values())))
+      yield block
 
   def _bench(self, *, fields, numeric, **options: Any) -> MultiTaskBench:
     bias = self.position_bias
     if bias is not None:
       label = biased_label(self.objectives)
-      bias = bias.fitted(options["parts"].split.train, label)
+      train = None if self.stream else options["parts"].split.train
+      bias = bias.fitted(train, label)
     task = MultiTaskRanking(
       self.model,
       fields,
@@ -143,30 +196,3 @@ class MultiTaskExperiment(RankingExperiment):
       front=self.front,
       **options,
     )
-
-
-def check_chains(objectives: tuple[Objective, ...], examples: Examples) -> None:
-  """Raises DataError for a label without the one that it is given.
-
-  Args:
-    objectives: of which some are given others.
-    examples: rows with their labels.
-
-  Raises:
-    DataError: a row has a conversion and no click, or a label is missing from
-      the columns; the row is named.
-  """
-  columns = {each.name: each.column for each in objectives}
-  for objective in objectives:
-    label = examples.numbers(objective.column)
-    if not objective.given or objective.kind != "binary":
-      continue
-    before = examples.numbers(columns[objective.given])
-    bad = np.flatnonzero((label == 1) & (before == 0))
-    if len(bad):
-      raise DataError(
-        f"{examples.name}, row {bad[0]}: column {objective.column!r} is 1 where"
-        f" {columns[objective.given]!r} is 0, and Objective("
-        f"{objective.name!r}) is given {objective.given!r}; there are"
-        f" {len(bad)} such rows. Leave them out, or set the label to null."
-      )

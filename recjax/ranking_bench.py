@@ -7,16 +7,17 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from recjax.data.batches import Batches
 from recjax.data.example_parts import ExampleParts
-from recjax.errors import DataError
+from recjax.errors import ConfigError, DataError
 from recjax.evaluation.classification import (
   ClassificationResult,
   evaluate_examples,
 )
 from recjax.evaluation.classification_protocol import ClassificationProtocol
+from recjax.evaluation.running_judge import RunningJudge, check_in_passing
 from recjax.features.fitted import FittedFeatures
 from recjax.runs.predictions import (
   Groups,
@@ -49,7 +50,8 @@ class RankingBench:
   """A task with its data at hand.
 
   Scores, labels and weights of a part that is judged are in memory, and the
-  raw columns that metrics and slices ask for; of the features, a batch is.
+  raw columns that metrics and slices ask for; of the features, a batch is. A
+  part that is too large for that is judged as it passes by.
 
   Attributes:
     data_name: of the data set.
@@ -129,6 +131,14 @@ class RankingBench:
       self.data_fingerprint,
     )
 
+  def _slice_values(self, part: str) -> dict[str, Shaped[np.ndarray, " row"]]:
+    """Of each row, the values by which metrics are told one by one."""
+    found = {}
+    for name, column in self.slices.items():
+      texts = self.parts.texts(part, column)
+      found[name] = np.array(texts.values, object)[texts.codes]
+    return found
+
   @property
   def _from_logits(self) -> bool:
     return self.task.loss_name == "binary_cross_entropy"
@@ -150,8 +160,45 @@ class RankingBench:
       **options,
     )
 
+  def _judge_in_passing(
+    self, weights: Params, part: str, **options: Any
+  ) -> ClassificationResult:
+    """Of rows that are read once and forgotten."""
+    weights = jax.device_put(weights)
+    judge = RunningJudge(
+      self.protocol, from_logits=self._from_logits, base_rate=self._base_rate
+    )
+    for batch in self.parts.batches(part, PREDICT_BATCH):
+      logit = np.asarray(self._scores(weights, batch))
+      judge.add(logit, batch["label"], batch.get("weight"), batch["where"])
+    return judge.result(**options)
+
+  def check_in_passing(self) -> None:
+    """Raises ConfigError for what a part that is too large can not have."""
+    for part in ("validation", "test"):
+      if not self.parts.in_passing(part):
+        continue
+      check_in_passing(self.protocol, self._too_large(part))
+      if part == "test" and self.slices:
+        self.refuse_in_passing(part, "slices need all scores at once")
+
+  def refuse_in_passing(self, part: str, what: str) -> None:
+    """Raises ConfigError, in these words, where a part is too large for it."""
+    if self.parts.in_passing(part):
+      raise ConfigError(f"{what}, {self._too_large(part)}")
+
+  def _too_large(self, part: str) -> str:
+    return (
+      f"and the {self.parts.num_rows(part):,} {part} rows are more than"
+      " StreamConfig.exact_rows, so that they are judged as they pass by: raise"
+      " it if memory holds their scores, or leave that out."
+    )
+
   def validate(self, weights: Params) -> dict[str, float]:
     """Validation metrics, without intervals."""
+    if self.parts.in_passing("validation"):
+      found = self._judge_in_passing(weights, "validation", intervals=False)
+      return found.metrics
     scores = self.scores(weights, "validation")
     return self._judge(scores, "validation", intervals=False).metrics
 
@@ -159,12 +206,11 @@ class RankingBench:
     """Test metrics with intervals, floor and slices: a `TestedExamples`."""
     if not self.parts.num_rows("test"):
       raise DataError(f"{self.data_name} has no test rows.")
-    slices = {}
-    for name, column in self.slices.items():
-      texts = self.parts.texts("test", column)
-      slices[name] = np.array(texts.values, object)[texts.codes]
+    if self.parts.in_passing("test"):
+      found = self._judge_in_passing(weights, "test")
+      return TestedExamples(**vars(found))
     scores = self.scores(weights, "test")
-    judged = self._judge(scores, "test", slices=slices)
+    judged = self._judge(scores, "test", slices=self._slice_values("test"))
     kind = "binary" if self._from_logits else "real"
     found = TaskScores(kind, scores, self.parts.labels("test"))
     return TestedExamples(
@@ -178,7 +224,7 @@ class RankingBench:
       "floor_name": "base rate",
       "num_test_examples": tested.num_examples,
       "num_test_positives": tested.num_positives,
-      "notes": [*tested.notes, *_left_out(tested.predictions)],
+      "notes": [*tested.notes, *left_out(tested.predictions)],
       "features_fingerprint": self.features.fingerprint,
       "slices": {
         name: [dataclasses.asdict(part) for part in parts]
@@ -201,7 +247,7 @@ class RankingBench:
       plot_roc(curves, record.plots_dir / f"{name}-roc.png")
 
 
-def _left_out(predictions: Predictions | None) -> list[str]:
+def left_out(predictions: Predictions | None) -> list[str]:
   """A note where predictions are not kept."""
   reason = predictions.too_many() if predictions is not None else ""
   return [reason] if reason else []

@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from recjax import files
 from recjax.data.example_blocks import BlockSource, first_schema
-from recjax.data.example_parts import MemoryParts, StreamParts
+from recjax.data.example_parts import ExampleParts, MemoryParts, StreamParts
 from recjax.data.example_stream import StreamConfig, prepare_stream
+from recjax.data.label_columns import LabelRule, check_names, label_names
 from recjax.data.prepare import ExampleSource, prepare_examples
 from recjax.embeddings.groups import CategoricalField, TableSettings
 from recjax.errors import ConfigError, DataError, check_choice, check_range
@@ -85,7 +86,7 @@ class RankingExperiment:
   seed: int = 0
 
   def __post_init__(self):
-    owner_name = "RankingExperiment"
+    owner_name = type(self).__name__
     check_range(f"{owner_name}.batch_size", self.batch_size, 1, integer=True)
     check_range(f"{owner_name}.min_count", self.min_count, 1, integer=True)
     check_range(f"{owner_name}.seed", self.seed, 0, 2**31 - 1, integer=True)
@@ -94,10 +95,8 @@ class RankingExperiment:
         "RankingExperiment.source must be a source of labelled examples such"
         f" as @frappe.Frappe(); got {self.source!r}."
       )
-    names = self._metric_names()
-    check_choice(
-      "TrainConfig.select, a metric of", self.train.select, (*names, LAST)
-    )
+    names = (*self._metric_names(), LAST)
+    check_choice("TrainConfig.select", self.train.select, names)
     if self.stream is not None:
       self._check_stream(self.stream)
 
@@ -108,8 +107,8 @@ class RankingExperiment:
   def _check_stream(self, stream: StreamConfig) -> None:
     if not isinstance(self.source, BlockSource):
       raise ConfigError(
-        "RankingExperiment.stream needs a source that is read block by block,"
-        " such as Criteo, Avazu or ExampleTable; got"
+        f"{type(self).__name__}.stream needs a source that is read block by"
+        " block, such as Criteo, AliCcp, AliExpress or ExampleTable; got"
         f" {type(self.source).__name__}. Leave `stream` away to hold its rows"
         " in memory."
       )
@@ -148,6 +147,7 @@ class RankingExperiment:
           f"{self.source.name} has no {part} rows, by which a run is judged:"
           f" give {type(self.source).__name__} some."
         )
+    self._check_parts(parts)
     select = f"best validation {self.train.select.replace('auc', 'AUC')}"
     if self.train.select == LAST:
       select = "last weights"
@@ -157,7 +157,7 @@ class RankingExperiment:
       selection=self.protocol.selection or select,
     )
     features = parts.features
-    return self._bench(
+    bench = self._bench(
       data_name=self.source.name,
       parts=parts,
       fields=categorical_fields(features, self.linear_only),
@@ -167,6 +167,11 @@ class RankingExperiment:
       protocol=protocol,
       slices={name: slice_column(features.spec(name)) for name in self.slices},
     )
+    bench.check_in_passing()
+    return bench
+
+  def _check_parts(self, parts: ExampleParts) -> None:
+    """Looks at what the rows hold, before anything is made of them."""
 
   def _bench(self, *, fields, numeric, **options: Any) -> RankingBench:
     """The task beside its data."""
@@ -193,9 +198,14 @@ class RankingExperiment:
     )
 
   @property
-  def _label_columns(self) -> tuple[str, ...]:
-    """Further labels of a row."""
+  def _label_rules(self) -> tuple[LabelRule, ...]:
+    """What further labels of a row must hold."""
     return ()
+
+  @property
+  def _label_columns(self) -> tuple[str, ...]:
+    """Further labels of a row that a step reads."""
+    return label_names(self._label_rules, in_batch=True)
 
   @property
   def _no_features(self) -> tuple[str, ...]:
@@ -216,15 +226,18 @@ class RankingExperiment:
       schema, (source.label_column, source.weight_column, *self._no_features)
     )
     columns = self._judged_columns(specs, schema)
+    check_names(self._label_rules, schema.names, source.name)
     split = prepare_stream(
       source,
       specs,
       data_dir,
       cache_dir,
+      labels=self._label_rules,
       group_rows=stream.group_rows,
       shard_rows=stream.shard_rows,
     )
-    return StreamParts(split, source, data_dir, stream, columns)
+    labels = self._label_columns
+    return StreamParts(split, source, data_dir, stream, columns, labels)
 
   def _specs(
     self, schema: pa.Schema, leave_out: tuple[str, ...]
@@ -235,7 +248,7 @@ class RankingExperiment:
     )
     names = [spec.name for spec in specs]
     for name in (*self.linear_only, *self.slices):
-      check_choice("a feature of RankingExperiment", name, names)
+      check_choice("a name of linear_only or slices", name, names)
     return specs
 
   def _judged_columns(

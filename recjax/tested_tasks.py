@@ -1,10 +1,13 @@
 """What an evaluation of several tasks tells, and how it is called."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float
 
 from recjax.evaluation.classification import ClassificationResult
 from recjax.evaluation.classification_protocol import ClassificationProtocol
@@ -12,7 +15,8 @@ from recjax.evaluation.served_front import Front
 from recjax.evaluation.served_score import ServedScore, served_metrics
 from recjax.runs.position_plot import FoundCurve
 from recjax.runs.predictions import Predictions
-from recjax.tasks.task_objectives import Objective
+from recjax.tasks.task_labels import Numbers, known_label, label_on_given
+from recjax.tasks.task_objectives import Objective, joint_logit
 
 _REAL = ("rmse",)
 
@@ -28,7 +32,7 @@ class TestedTasks:
     cosines: running means between the tasks' gradients; None if not measured.
     wall_secs: how long it took.
     protocol: what was asked.
-    predictions: of the test rows.
+    predictions: of the test rows; None where they were judged in passing.
     front: of the weights of a served score; None if not asked for.
     positions: how much each is looked at; None if nothing is done about it.
   """
@@ -38,7 +42,7 @@ class TestedTasks:
   cosines: np.ndarray | None
   wall_secs: float
   protocol: ClassificationProtocol
-  predictions: Predictions
+  predictions: Predictions | None
   front: Front | None = None
   positions: FoundCurve | None = None
 
@@ -57,12 +61,68 @@ class TestedTasks:
     """What base rates reach."""
     return self._of_all("floor")
 
+  @property
+  def notes(self) -> list[str]:
+    """What is undefined or left out, by task."""
+    return [
+      f"{name}: {note}"
+      for name, result in self.tasks.items()
+      for note in result.notes
+    ]
+
+  @property
+  def slices(self) -> dict[str, list[dict[str, Any]]]:
+    """By feature, a record of each value with what was found for all tasks.
+
+    A task lacks values on which it was not judged by themselves.
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, result in self.tasks.items():
+      for feature, parts in result.slices.items():
+        records = found.setdefault(feature, {})
+        for part in parts:
+          record = records.setdefault(part.value, {"value": part.value})
+          for field in ("num_examples", "num_positives"):
+            record.setdefault(field, {})[name] = getattr(part, field)
+          for field in ("metrics", "intervals"):
+            told = {f"{k}/{name}": v for k, v in getattr(part, field).items()}
+            record.setdefault(field, {}).update(told)
+    return {name: [*records.values()] for name, records in found.items()}
+
   def _of_all(self, what: str) -> dict[str, Any]:
     return {
       f"{key}/{name}": value
       for name, result in self.tasks.items()
       for key, value in getattr(result, what).items()
     }
+
+
+class RunningUtilization:
+  """What tasks take of experts, over batches; see `expert_utilization`."""
+
+  def __init__(self):
+    self._sums: dict[str, Any] = {}
+    self._num_rows = 0
+
+  def add(
+    self, found: Mapping[str, Any], where: Bool[np.ndarray, " batch"]
+  ) -> None:
+    """Adds a batch, weighed by its rows.
+
+    Args:
+      found: of each mixture, the mean gates and their entropy.
+      where: rows that count.
+    """
+    num = int(np.sum(where))
+    scaled = jax.tree.map(lambda x: num * np.asarray(x), dict(found))
+    self._sums = (
+      jax.tree.map(np.add, self._sums, scaled) if self._num_rows else scaled
+    )
+    self._num_rows += num
+
+  def result(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The means over all rows, by mixture."""
+    return jax.tree.map(lambda x: x / self._num_rows, self._sums)
 
 
 def judged_names(
@@ -83,6 +143,43 @@ def judged_names(
       for key, _, _ in served_metrics(objective.kind, protocol)
     ]
   return names
+
+
+def judged_rows(
+  objectives: Sequence[Objective],
+  logits: Float[np.ndarray, "row task"],
+  numbers: Numbers,
+) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+  """(name, kind, score, label) of all that is judged in rows.
+
+  Args:
+    objectives: in the order of the logits.
+    logits: of each row.
+    numbers: gives a raw column of the rows.
+
+  Yields:
+    Of each task, of it and the one it is given, and of its truth; labels are
+    NaN where they do not count.
+  """
+  place = {objective.name: i for i, objective in enumerate(objectives)}
+  for number, objective in enumerate(objectives):
+    score = logits[:, number]
+    on_given = label_on_given(objectives, objective, numbers)
+    yield objective.name, objective.kind, score, on_given
+    if objective.given and objective.kind == "binary":
+      number_before = place[objective.given]
+      both = joint_logit(
+        jnp.asarray(logits[:, number_before]), jnp.asarray(score)
+      )
+      before = known_label(objectives[number_before], numbers)
+      # Where nothing was clicked nothing was bought, whatever is written.
+      label = known_label(objective, numbers)
+      joint = np.where(before == 0, 0.0, label * before)
+      yield served_name(objective), "binary", np.asarray(both), joint
+    if objective.truth:
+      truth = numbers(objective.truth)
+      truth = np.log1p(truth) if objective.log_label else truth
+      yield f"{objective.name}@all", objective.kind, score, truth
 
 
 def served_name(objective: Objective) -> str:

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from recjax.errors import ConfigError, check_choice, check_range, nearest
+from recjax.errors import (
+  ConfigError,
+  check_choice,
+  check_range,
+  check_tuple,
+  nearest,
+)
 
 
 def test_nearest_names_the_closest_choice_or_nothing():
@@ -48,6 +54,16 @@ def test_check_range_shows_bounds_and_value(value, bounds, shown):
 def test_check_range_refuses_other_types(value):
   with pytest.raises(ConfigError, match="rate must be a number; got"):
     check_range("rate", value)
+
+
+def test_check_tuple():
+  check_tuple("weights", (1, 2), "(1, 2)")
+  check_tuple("weights", [], "(1, 2)")
+  message = r"^weights must be a tuple, such as \(1, 2\); got 3 of type int"
+  with pytest.raises(ConfigError, match=message):
+    check_tuple("weights", 3, "(1, 2)")
+  with pytest.raises(ConfigError, match="got 'ab' of type str"):
+    check_tuple("weights", "ab", "(1, 2)")
 
 
 def test_check_range_integer():

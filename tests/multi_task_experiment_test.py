@@ -4,13 +4,17 @@ import dataclasses
 import json
 
 import jax
+import jaxtyping
 import numpy as np
 import pyarrow as pa
 import pytest
 from sklearn import metrics
 
 from recjax import launch
+from recjax.balancing.fixed_weights import FixedWeights
 from recjax.balancing.pcgrad import PCGrad
+from recjax.balancing.uncertainty import UncertaintyWeighting
+from recjax.data.example_stream import StreamConfig
 from recjax.data.examples import Examples, ExampleSplit
 from recjax.embeddings.groups import TableSettings
 from recjax.errors import ConfigError, DataError
@@ -21,7 +25,7 @@ from recjax.layers.heads.mmoe import MMoE
 from recjax.models.dcn_v2 import DCNv2
 from recjax.models.fm import FM
 from recjax.models.multi_task import MultiTask
-from recjax.multi_task_experiment import MultiTaskExperiment, check_chains
+from recjax.multi_task_experiment import MultiTaskExperiment
 from recjax.runs.predictions import load_predictions
 from recjax.runs.record import RunRecord
 from recjax.tasks.task_objectives import Objective
@@ -102,6 +106,16 @@ def test_a_run_from_rows_to_its_record(tmp_path):
   np.testing.assert_allclose(mean.sum(axis=1), 1.0, rtol=1e-4)
   assert len(result["gate_entropy"]["head/gate"]) == 3
   assert np.shape(result["gradient_cosines"]) == (3, 3)
+  slices = {part["value"]: part for part in result["slices"]["city"]}
+  assert slices.keys() == {"c0", "c1", "c2", "c3"}
+  split = made.open(tmp_path).parts.split.test
+  kept = load_predictions(tmp_path / "run").tasks["click"]
+  for value, part in slices.items():
+    rows = split.column("city") == value
+    assert part["num_examples"]["click"] == rows.sum()
+    auc = metrics.roc_auc_score(kept.label[rows], kept.score[rows])
+    np.testing.assert_allclose(part["metrics"]["auc/click"], auc, rtol=1e-5)
+    assert part["intervals"].keys() == part["metrics"].keys()
   plots = {path.name for path in (tmp_path / "run" / "plots").iterdir()}
   assert {"test-experts.png", "test-conflict.png", "test-roc.png"} <= plots
   lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
@@ -235,12 +249,19 @@ def test_a_trunk_may_stand_below_the_head(tmp_path):
   "options,message",
   [
     ({"model": FM()}, "model must be @multi_task.MultiTask"),
-    ({"loss": "squared_error"}, "leave `stream` and `loss` away"),
+    ({"loss": "squared_error"}, "leave `loss` away; got 'squared_error'"),
+    ({"stream": StreamConfig()}, "MultiTaskExperiment.stream needs a source"),
     (
       {"train": TrainConfig(select="auc/bye")},
       "must be one of .*Did you mean 'auc/buy'",
     ),
     ({"objectives": ()}, "at least one Objective"),
+    ({"balancer": None}, "balancer must be one of recjax.balancing, .* None"),
+    ({"balancer": PCGrad}, "balancer must be one of recjax.balancing, .*class"),
+    (
+      {"balancer": FixedWeights((1.0, 2.0))},
+      r"got 2 weights \(1.0, 2.0\) for 3 tasks",
+    ),
     (
       {"served": ServedScore(weights=(1, 2))},
       r"got 2 \(1, 2\) for 3 tasks \(click, buy, watch\)",
@@ -253,24 +274,42 @@ def test_bad_settings_are_told(options, message):
     experiment(**options)
 
 
+@pytest.mark.parametrize(
+  "make_it,message",
+  [
+    (lambda: experiment(served=3), "served must be @served_score.* got 3"),
+    (lambda: experiment(front=3), "front must be @served_front.* got 3"),
+    (lambda: experiment(measure_conflict="no"), "True or False; got 'no'"),
+    (
+      lambda: experiment(objectives=Objective("click")),
+      "objectives must be a tuple, such as .* of type Objective",
+    ),
+    (
+      lambda: experiment(objectives=("click",)),
+      "must be @task_objectives.Objective.* got 'click'",
+    ),
+    (lambda: FixedWeights(2.0), r"weights must be a tuple, .*\); got 2.0 of"),
+    (
+      lambda: ServedScore(weights=2.0),
+      "weights must be a tuple, .* got 2.0 of",
+    ),
+    (lambda: ServedScore(weights=(1, "b")), r"\[1\] must be a number; got 'b'"),
+    (
+      lambda: UncertaintyWeighting("binary"),
+      "kinds must be a tuple, .* got 'binary' of type str",
+    ),
+  ],
+)
+def test_values_of_another_type_are_told(make_it, message, monkeypatch):
+  # As from gin, which checks no types: those of the tests would be first.
+  monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+  with pytest.raises(ConfigError, match=message):
+    make_it()
+
+
 def test_a_label_that_is_not_in_the_data_is_told(tmp_path):
   objectives = (Objective("click"), Objective("like"))
   train = TrainConfig(select="auc/click")
   made = experiment(objectives=objectives, train=train)
   with pytest.raises(DataError, match="has no column 'like'"):
     made.open(tmp_path)
-
-
-def test_a_conversion_without_a_click_is_told():
-  table = pa.table(
-    {"click": [0.0, 1.0, None, 0.0], "buy": [0.0, 1.0, 1.0, 1.0]}
-  )
-  table = table.append_column("main", pa.array([0.0, 1.0, 0.0, 1.0]))
-  rows = Examples.from_table("rows", table, label="main")
-  # Unknown clicks say nothing, and the task may stand alone.
-  check_chains((Objective("click"), Objective("buy")), rows)
-  with pytest.raises(
-    DataError,
-    match=r"rows, row 3: column 'buy' is 1 where 'click' is 0.*1 such",
-  ):
-    check_chains((Objective("click"), Objective("buy", given="click")), rows)

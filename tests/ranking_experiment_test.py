@@ -145,6 +145,24 @@ def test_slices_and_grouped_auc_on_disk(folder):
   assert [s.num_examples for s in shown] == [sizes[s.value] for s in shown]
 
 
+def test_a_part_that_is_too_large_is_judged_as_it_passes_by(folder):
+  few = dataclasses.replace(STREAM, exact_rows=100)
+  passing, exact = open_bench(folder, stream=few), open_bench(folder)
+  weights = jax.tree.map(lambda x: 0.1 * x, random_weights(exact))
+  one, other = passing.test(weights), exact.test(weights)
+  assert one.predictions is None and other.predictions is not None
+  for name, value in other.metrics.items():
+    np.testing.assert_allclose(one.metrics[name], value, rtol=1e-4)
+    np.testing.assert_allclose(one.floor[name], other.floor[name], rtol=1e-5)
+  validated = exact.validate(weights)
+  for name, value in passing.validate(weights).items():
+    np.testing.assert_allclose(value, validated[name], rtol=1e-4)
+  (note,) = passing.facts(one)["notes"]
+  assert note.startswith("auc is that of scores in")
+  with pytest.raises(ConfigError, match="slices need all scores .* raise"):
+    open_bench(folder, stream=few, slices=("C6",))
+
+
 def test_features_are_inferred_from_the_first_block(folder):
   disk = open_bench(folder, features=(), min_count=3)
   memory = open_bench(folder, features=(), min_count=3, stream=None)

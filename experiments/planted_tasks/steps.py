@@ -201,9 +201,8 @@ def main() -> None:
   for other in ("shared bottom", "OMoE"):
     mean, p = slopes(of_head[other] - of_head["MMoE"])
     for e in range(curves.shape[-1]):
-      print(
-        f"{other} - MMoE, step {(e + 1) * EVERY}: slope {mean[e]:+.4f}, p {p[e]:.2g}"
-      )
+      step = (e + 1) * EVERY
+      print(f"{other} - MMoE, step {step}: slope {mean[e]:+.4f}, p {p[e]:.2g}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from recjax.balancing.balancer import State
-from recjax.errors import ConfigError, check_range
+from recjax.errors import ConfigError, check_range, check_tuple
 from recjax.types import Params
 
 MAX_WEIGHT = 1e30
@@ -28,6 +28,7 @@ class FixedWeights:
   needs_gradients: ClassVar[bool] = False
 
   def __post_init__(self):
+    check_tuple("FixedWeights.weights", self.weights, "(1.0, 0.5)")
     for index, weight in enumerate(self.weights):
       check_range(f"FixedWeights.weights[{index}]", weight, 0.0, MAX_WEIGHT)
     if self.weights and not any(self.weights):

@@ -21,7 +21,12 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from recjax.balancing.balancer import State
-from recjax.errors import ConfigError, check_choice, check_range
+from recjax.errors import (
+  ConfigError,
+  check_choice,
+  check_range,
+  check_tuple,
+)
 from recjax.types import Params
 
 FACTORS = {"binary": 1.0, "real": 0.5}
@@ -51,6 +56,8 @@ class UncertaintyWeighting:
   needs_gradients: ClassVar[bool] = False
 
   def __post_init__(self):
+    kinds = '("binary", "real")'
+    check_tuple("UncertaintyWeighting.kinds", self.kinds, kinds)
     for index, kind in enumerate(self.kinds):
       check_choice(f"UncertaintyWeighting.kinds[{index}]", kind, FACTORS)
     check_range(

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Int, Shaped
 
 from recjax.data.examples import Examples
+from recjax.data.label_columns import label_key
 from recjax.errors import ConfigError, DataError, check_range
 from recjax.features.fitted import FittedFeatures
 from recjax.types import Batch
@@ -39,7 +40,7 @@ def encode_examples(
   columns["label"] = examples.labels
   if examples.weights is not None:
     columns["weight"] = examples.weights
-  return columns | {f"label/{name}": examples.numbers(name) for name in labels}
+  return columns | {label_key(name): examples.numbers(name) for name in labels}
 
 
 class ExampleBatches:

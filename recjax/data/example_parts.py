@@ -31,6 +31,7 @@ from recjax.data.example_blocks import (
 from recjax.data.example_shards import EncodedExamples
 from recjax.data.example_stream import StreamConfig, StreamSplit
 from recjax.data.examples import Examples, ExampleSplit
+from recjax.data.label_columns import label_key
 from recjax.data.stream_batches import StreamBatches, stream_evaluation_batches
 from recjax.errors import DataError
 from recjax.features.fitted import FittedFeatures
@@ -79,6 +80,20 @@ class ExampleParts(Protocol):
 
   def texts(self, part: str, column: str) -> Texts:
     """A raw column of "validation" or "test" as text."""
+    ...
+
+  def numbers(self, part: str, column: str) -> Numbers:
+    """A raw column of a part as float32; NaN where it is null."""
+    ...
+
+  def number_blocks(
+    self, part: str, columns: Sequence[str]
+  ) -> Iterator[dict[str, Numbers]]:
+    """Such columns, some rows at a time."""
+    ...
+
+  def in_passing(self, part: str) -> bool:
+    """Whether a part is too large for the scores of all its rows in memory."""
     ...
 
 
@@ -157,6 +172,18 @@ class MemoryParts:
     """A raw column of a part as float32; NaN where it is null."""
     return self._examples(part).numbers(column)
 
+  def number_blocks(
+    self, part: str, columns: Sequence[str]
+  ) -> Iterator[dict[str, Numbers]]:
+    """Such columns of all rows at once."""
+    if self.num_rows(part):
+      yield {column: self.numbers(part, column) for column in columns}
+
+  def in_passing(self, part: str) -> bool:
+    """Never: all rows are in memory."""
+    del part
+    return False
+
   def _examples(self, part: str) -> Examples:
     return getattr(self.split, part)
 
@@ -172,6 +199,8 @@ class StreamParts:
     config: how they are read.
     text_columns: raw columns that may be asked for; they are not kept on
       disk, so the source is read once more for them.
+    label_columns: further labels of a training batch, "label/COLUMN"; those
+      that are encoded besides are in other batches alone.
   """
 
   split: StreamSplit
@@ -179,6 +208,7 @@ class StreamParts:
   data_dir: files.PathLike
   config: StreamConfig = StreamConfig()
   text_columns: Sequence[str] = ()
+  label_columns: tuple[str, ...] = ()
 
   @property
   def features(self) -> FittedFeatures:
@@ -196,8 +226,11 @@ class StreamParts:
 
   def training_batches(self, batch_size: int, seed: int) -> StreamBatches:
     """The training rows in their order."""
+    train = self.split.train
+    left_out = self.split.labels - {label_key(n) for n in self.label_columns}
+    columns = {k: v for k, v in train.columns.items() if k not in left_out}
     return StreamBatches(
-      self.split.train,
+      dataclasses.replace(train, columns=columns),
       batch_size=batch_size,
       seed=seed,
       window_rows=self.config.window_rows,
@@ -252,6 +285,22 @@ class StreamParts:
   def _texts(self) -> dict[str, dict[str, Texts]]:
     folder = pathlib.Path(self.data_dir)
     return read_texts(self.source, folder, self.text_columns)
+
+  def numbers(self, part: str, column: str) -> Numbers:
+    """A column of labels of a part as float32; NaN where it is null."""
+    return self._column(part, label_key(column))
+
+  def number_blocks(
+    self, part: str, columns: Sequence[str]
+  ) -> Iterator[dict[str, Numbers]]:
+    """Such columns, a group of rows at a time."""
+    keys = [label_key(column) for column in columns]
+    for group in self._examples(part).scan(keys):
+      yield dict(zip(columns, (group[key] for key in keys)))
+
+  def in_passing(self, part: str) -> bool:
+    """Whether a part has more than `StreamConfig.exact_rows` rows."""
+    return self.num_rows(part) > self.config.exact_rows
 
   def _column(self, part: str, name: str) -> Numbers:
     columns = self._examples(part).scan([name])

@@ -22,7 +22,14 @@ from recjax import files, progress
 from recjax.data import fingerprint as fingerprints
 from recjax.data.example_blocks import BlockSource, ahead, training_blocks
 from recjax.data.example_shards import EncodedExamples, ShardWriter
-from recjax.data.examples import PARTS
+from recjax.data.examples import PARTS, column_numbers
+from recjax.data.label_columns import (
+  LabelRule,
+  check_labels,
+  check_names,
+  label_key,
+  label_names,
+)
 from recjax.data.prepare import cache_entry, find_or_make
 from recjax.errors import DataError, check_range
 from recjax.features.fitted import FittedFeatures, fit_features
@@ -44,12 +51,16 @@ class StreamConfig:
     group_rows: rows that are read at once.
     shard_rows: rows of a file, at least, and after which a conversion notes
       how far it is.
+    exact_rows: a part of at most so many rows is judged by all scores and
+      labels at once, which are in memory then; a larger one as they pass by,
+      see `recjax.evaluation.running_judge`.
   """
 
   window_rows: int = 1 << 20
   num_lanes: int = 8
   group_rows: int = GROUP_ROWS
   shard_rows: int = SHARD_ROWS
+  exact_rows: int = 10_000_000
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
@@ -72,6 +83,12 @@ class StreamSplit:
   train: EncodedExamples
   validation: EncodedExamples
   test: EncodedExamples
+
+  @property
+  def labels(self) -> frozenset[str]:
+    """The encoded columns that are further labels."""
+    prefix = label_key("")
+    return frozenset(k for k in self.train.columns if k.startswith(prefix))
 
   @property
   def fingerprint(self) -> str:
@@ -97,19 +114,24 @@ def prepare_stream(
   data_dir: files.PathLike = ".",
   cache_dir: files.PathLike | None = None,
   *,
+  labels: Sequence[LabelRule] = (),
   group_rows: int = GROUP_ROWS,
   shard_rows: int = SHARD_ROWS,
 ) -> StreamSplit:
   """Fits features and encodes all rows, once; ever after, opens the cache.
 
   An entry of the cache is keyed by the settings of the source, the content of
-  its files, the features and the sizes; it appears whole or not at all.
+  its files, the features, the columns of labels and the sizes; it appears
+  whole or not at all. What labels must hold is looked at while they are
+  encoded: an entry that was made under other rules may break these.
 
   Args:
     source: what to read.
     features: what each feature is.
     data_dir: the folder in which the source looks for its files.
     cache_dir: where prepared data is kept; see `prepare.default_cache_dir`.
+    labels: of further columns, which are kept as "label/COLUMN"; NaN where one
+      is null.
     group_rows: rows that are read at once in training.
     shard_rows: rows of a file, at least, and after which progress is noted.
 
@@ -118,25 +140,30 @@ def prepare_stream(
 
   Raises:
     ConfigError: the features contradict each other.
-    DataError: what the source finds wrong, or a value can not be encoded.
+    DataError: what the source finds wrong, a value can not be encoded, or a
+      label breaks its rule; the row is named.
   """
   check_range("group_rows", group_rows, 1, integer=True)
   check_range("shard_rows", shard_rows, 1, integer=True)
   features = check_specs(features)
   data_dir = pathlib.Path(data_dir)
-  more = [list(features), group_rows, shard_rows]
+  names = [list(label_names(labels))] if labels else []
+  more = [list(features), group_rows, shard_rows, *names]
   entry = cache_entry(source, data_dir, cache_dir, more)
 
   def make() -> None:
     work = entry.with_name(f".partial-{entry.name}")
     work.mkdir(parents=True, exist_ok=True)
+    convert = lambda: _convert(
+      source, features, labels, data_dir, work, group_rows, shard_rows
+    )
     try:
-      _convert(source, features, data_dir, work, group_rows, shard_rows)
+      convert()
     except _Outdated as error:
       logging.warning("the conversion starts anew: %s", error)
       shutil.rmtree(work)
       work.mkdir()
-      _convert(source, features, data_dir, work, group_rows, shard_rows)
+      convert()
     shutil.rmtree(entry, ignore_errors=True)  # It is there only if broken.
     os.replace(work, entry)
 
@@ -150,6 +177,7 @@ class _Outdated(Exception):
 def _convert(
   source: BlockSource,
   features: tuple[Spec, ...],
+  labels: Sequence[LabelRule],
   data_dir: pathlib.Path,
   work: pathlib.Path,
   group_rows: int,
@@ -183,6 +211,9 @@ def _convert(
       for block in ahead(source.blocks(data_dir, position)):
         for part, table in block.parts.items():
           columns = _encode(source, fitted, table, writers[part])
+          first_row = writers[part].state["rows"]
+          name = f"{source.name} {part}"
+          columns |= _labels(labels, table, name, part, first_row)
           writers[part].add(columns)
           num_new += table.num_rows
           bar.advance(table.num_rows)
@@ -216,6 +247,20 @@ def _encode(
   if source.weight_column:
     columns["weight"] = table.column(source.weight_column).to_numpy()
   return columns
+
+
+def _labels(
+  rules: Sequence[LabelRule], table: Any, name: str, part: str, first_row: int
+) -> dict[str, Any]:
+  """The further labels of a block, after a look at what they hold."""
+  check_names(rules, table.column_names, name)
+  where = lambda row: f"{name}, row {first_row + row}"
+  values = {
+    column: column_numbers(table.column(column), column, where)
+    for column in label_names(rules)
+  }
+  check_labels(rules, values, name=name, part=part, first_row=first_row)
+  return {label_key(column): found for column, found in values.items()}
 
 
 def _read_progress(

@@ -104,7 +104,7 @@ class Examples:
     """
     self.column(name)
     where = lambda row: f"{self.name}, row {row}"
-    return _numbers(self.table.column(name), name, where)
+    return column_numbers(self.table.column(name), name, where)
 
   @functools.cached_property
   def labels(self) -> Float32[np.ndarray, " row"]:
@@ -224,7 +224,7 @@ def check_examples(
         f" {', '.join(table.column_names)}."
         f"{nearest(column, table.column_names)}"
       )
-    values = _numbers(table.column(column), column, where)
+    values = column_numbers(table.column(column), column, where)
     if role == "weight":
       bad, rule = ~(values >= 0), "weights must be 0 or more"
     elif label_kind == "binary":
@@ -243,10 +243,19 @@ def check_examples(
   return table
 
 
-def _numbers(
+def column_numbers(
   column: pa.ChunkedArray, name: str, where: Callable[[int], str]
 ) -> Float32[np.ndarray, " row"]:
-  """A column as float32, NaN where a value is missing."""
+  """A column as float32, NaN where a value is missing.
+
+  Args:
+    column: numbers, or booleans.
+    name: of the column.
+    where: tells where a row (from 0) stands, for messages.
+
+  Raises:
+    DataError: it holds something else.
+  """
   try:
     if pa.types.is_boolean(column.type):
       column = column.cast(pa.int8())

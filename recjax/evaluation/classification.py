@@ -154,7 +154,7 @@ def _judged(
     intervals=judge.intervals(rows) if intervals else {},
     floor=_floor(judge, rows),
     slices=slices,
-    notes=tuple(_notes(judge, rows, metrics)),
+    notes=(*_notes(judge, rows, metrics), *_slice_notes(slices)),
     num_examples=len(rows),
     num_positives=int((rows.label > 0).sum()),
     weight_sum=float(rows.weight.sum()),
@@ -365,3 +365,20 @@ def _notes(
         f"{key} is undefined: all {len(rows):,} examples have the label"
         f" {rows.label[0]:g}."
       )
+
+
+def _slice_notes(
+  slices: Mapping[str, list[SliceResult]],
+) -> Iterable[str]:
+  """Which metrics are undefined in how many slices."""
+  for column, parts in slices.items():
+    for key in parts[0].metrics:
+      undefined = sum(np.isnan(part.metrics[key]) for part in parts)
+      if undefined:
+        why = "whose labels are all alike"
+        if key.startswith("gauc"):
+          why = "where no group holds both classes"
+        yield (
+          f"{key} is undefined in {undefined} of {len(parts)} slices by"
+          f" {column!r}, {why}."
+        )

@@ -46,7 +46,12 @@ def auc_interval(
   Returns:
     The lower and the upper end; NaN with fewer than two of a class.
   """
-  value, variance = auc.delong_auc(score, label, weight)
+  return delong_interval(auc.delong_auc(score, label, weight))
+
+
+def delong_interval(found: auc.DeLong) -> _Interval:
+  """The 95% interval of an AUC whose variance is known."""
+  value, variance = found
   half = scipy.special.ndtri(_LEVELS[1]) * np.sqrt(variance)
   low, high = np.clip([value - half, value + half], 0.0, 1.0)
   return float(low), float(high)
@@ -122,6 +127,25 @@ def mean_intervals(
   blocks = block_index(len(loss), seed=seed)
   rows = (weight, weight * loss, weight * square, weight * label)
   sums = np.stack([np.bincount(blocks, row) for row in rows])
+  return intervals_of_sums(sums, base_rate=base_rate, seed=seed)
+
+
+def intervals_of_sums(
+  sums: Float[np.ndarray, "metric block"],
+  *,
+  base_rate: float | None = None,
+  seed: int = 0,
+) -> dict[str, _Interval]:
+  """`mean_intervals` of sums over blocks that are known.
+
+  Args:
+    sums: of w, w loss, w square and w label in each block.
+    base_rate: of the normalized entropy; that of each draw without it.
+    seed: of the draws.
+
+  Returns:
+    As of `mean_intervals`.
+  """
   total, losses, squares, labels = resample(sums, seed=seed)
   with np.errstate(divide="ignore", invalid="ignore"):
     log_loss = losses / total
@@ -167,11 +191,30 @@ def ece_interval(
   index = np.ravel_multi_index((bins, blocks), shape)
   gaps = np.bincount(index, weight * (probability - label), np.prod(shape))
   mass = np.bincount(blocks, weight)
-  sums = np.concatenate([gaps.reshape(shape), mass[None, :]])
+  return ece_interval_of_sums(gaps.reshape(shape), mass, seed=seed)
+
+
+def ece_interval_of_sums(
+  gaps: Float[np.ndarray, "k block"],
+  mass: Float[np.ndarray, " block"],
+  *,
+  seed: int = 0,
+) -> _Interval:
+  """`ece_interval` of sums over blocks that are known.
+
+  Args:
+    gaps: the summed w (p - y) of each bin in each block.
+    mass: the summed w of each block.
+    seed: of the draws.
+
+  Returns:
+    The lower and the upper end, in [0, 1].
+  """
+  sums = np.concatenate([gaps, mass[None, :]])
   drawn = resample(sums, seed=seed)
   with np.errstate(divide="ignore", invalid="ignore"):
     draws = np.abs(drawn[:-1]).sum(0) / drawn[-1]
-  value = np.abs(sums[:-1].sum(1)).sum() / mass.sum()
+  value = np.abs(gaps.sum(1)).sum() / mass.sum()
   low, high = percentile_interval(draws - np.nanmean(draws) + value)
   return max(0.0, low), min(1.0, high)
 

@@ -21,7 +21,12 @@ import numpy as np
 import scipy.special
 from jaxtyping import Float, Int
 
-from recjax.errors import ConfigError, check_choice
+from recjax.errors import (
+  ConfigError,
+  check_choice,
+  check_range,
+  check_tuple,
+)
 from recjax.evaluation import classification_intervals
 from recjax.evaluation.classification import ClassificationResult
 from recjax.evaluation.classification_protocol import ClassificationProtocol
@@ -31,6 +36,7 @@ from recjax.metrics.list_ndcg import list_ndcgs
 from recjax.tasks.task_objectives import Objective
 
 COMBINES = ("product", "sum")
+MAX_WEIGHT = 1e30
 MIN_VALUE = 1e-6
 """Of a real value in a product, whose logarithm must exist."""
 
@@ -83,14 +89,9 @@ class ServedScore:
 
   def __post_init__(self):
     check_choice("ServedScore.combine", self.combine, COMBINES)
-    for weight in self.weights:
-      if isinstance(weight, bool) or not (
-        math.isfinite(weight) and weight >= 0
-      ):
-        raise ConfigError(
-          "ServedScore.weights must be finite and not negative; got"
-          f" {self.weights!r}."
-        )
+    check_tuple("ServedScore.weights", self.weights, "(1.0, 0.5)")
+    for number, weight in enumerate(self.weights):
+      check_range(f"ServedScore.weights[{number}]", weight, 0.0, MAX_WEIGHT)
     if self.weights and not any(self.weights):
       raise ConfigError(
         "ServedScore.weights must have one that is not 0; got"

@@ -11,17 +11,23 @@ Mixture-of-Experts, KDD 2018, https://doi.org/10.1145/3219819.3220007
 where each expert f_e is the hidden part of an MLP. With top_k the gate is
 softmax over the k largest logits alone and 0 for all other experts.
 
-All experts are formed for every row, one product for their first layer and one
-for each expert in the next (a batched product costs a fifth more on a CPU, for
-it brings its operands into another order). For the few small experts of a tower
-that is faster than sending rows to experts, and top_k is a matter of the model
-and not of speed.
+All experts are formed for every row: one wide product for the first layer of
+all, and batched ones of [expert, batch, dim] behind it. For the few small
+experts of a tower that is faster than sending rows to experts, and top_k is a
+matter of the model and not of speed.
+
+The gradient of the mixing by experts, sum_t g_te dy_t, is written as a sum and
+not as the batched product that differentiating gives: of a handful of tasks it
+is a loop that the compiler joins to the one behind the activation, and does not
+write out. It saves 4% to 14% of a step of small experts on a CPU.
 
 Deviations from the papers: Shazeer's noise in the gate and the losses that
 balance its load are left out, for no expert has a capacity here.
 """
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -39,6 +45,8 @@ from recjax.layers.mlp import (
   check_mlp_settings,
 )
 
+_FEW_TASKS = 8
+
 
 def each_by_itself(init: Callable[..., Array]) -> Callable[..., Array]:
   """An initializer of [expert, ...] that draws each expert as if alone."""
@@ -48,6 +56,45 @@ def each_by_itself(init: Callable[..., Array]) -> Callable[..., Array]:
     return jax.vmap(lambda k: init(k, shape[1:]))(keys)
 
   return draw
+
+
+@jax.custom_vjp
+def mix_experts(
+  gates: Float[Array, "batch task expert"],
+  experts: Float[Array, "batch expert hidden"],
+) -> Float[Array, "batch task hidden"]:
+  """y_t = sum_e g_te f_e of each row and task; see the module.
+
+  Args:
+    gates: g, of each task.
+    experts: f, the vector of each expert.
+
+  Returns:
+    A vector for each task.
+  """
+  return jnp.einsum("bte,beh->bth", gates, experts)
+
+
+def _mix_forward(gates, experts):
+  return mix_experts(gates, experts), (gates, experts)
+
+
+def _mix_backward(kept, slope):
+  gates, experts = kept
+  if gates.shape[1] > _FEW_TASKS:
+    of_experts = jnp.einsum("bte,bth->beh", gates, slope)
+  else:
+    of_experts = functools.reduce(
+      jnp.add,
+      [
+        gates[:, task, :, None] * slope[:, task, None, :]
+        for task in range(gates.shape[1])
+      ],
+    )
+  return jnp.einsum("bth,beh->bte", slope, experts), of_experts
+
+
+mix_experts.defvjp(_mix_forward, _mix_backward)
 
 
 class Experts(nn.Module):
@@ -97,31 +144,56 @@ class Experts(nn.Module):
     Returns:
       The last hidden layer of each expert.
     """
-    for number, size in enumerate(self.hidden):
-      x = self._linear(x, size, number)
-      if self.batch_norm:
-        x = self._normalized(x, number, deterministic, where)
-      x = ACTIVATIONS[self.activation](x)
-      x = Dropout(self.dropout_rate)(x, deterministic=deterministic)
-    return x
+    # Behind the first layer [expert, batch, hidden]: a batched product of
+    # another order would first bring its operands into this one.
+    first = self._first_layer(x, self.hidden[0])
+    x = self._activated(first, 0, deterministic, where)
+    for number, size in enumerate(self.hidden[1:], 1):
+      kernel, bias = self._weights(number, x.shape[-1], size)
+      # Its gradient is dz^T x then, on a CPU a sixth faster than x^T dz.
+      turned = jax.lax.optimization_barrier(kernel.transpose(0, 2, 1))
+      x = jnp.einsum("ebd,ehd->ebh", x, turned) + bias[:, None]
+      x = self._activated(x, number, deterministic, where)
+    return x.transpose(1, 0, 2)
 
-  def _linear(
-    self, x: Float[Array, "batch *expert dim"], size: int, number: int
-  ) -> Float[Array, "batch experts size"]:
-    """W_e x_e + b_e of all experts."""
+  def _weights(self, number: int, dim: int, size: int) -> tuple[Any, Any]:
+    """W_e, [expert, dim, size], and b_e, [expert, size], of a layer."""
     num = self.num_experts
     kernel = self.param(
       f"kernel_{number}",
       each_by_itself(INITIALIZERS[self.kernel_init]),
-      (num, x.shape[-1], size),
+      (num, dim, size),
     )
     bias = self.param(f"bias_{number}", nn.initializers.zeros, (num, size))
+    return kernel, bias
+
+  def _first_layer(
+    self, x: Float[Array, "batch *expert dim"], size: int
+  ) -> Float[Array, "experts batch size"]:
+    """W_e x_e + b_e of all experts."""
+    num = self.num_experts
+    kernel, bias = self._weights(0, x.shape[-1], size)
     if x.ndim == 2:  # One wide product for all experts.
       wide = kernel.transpose(1, 0, 2).reshape(x.shape[-1], num * size)
       out = (x @ wide).reshape(-1, num, size)
-    else:  # A batched product would move the axis of experts to the front.
+    else:  # Few, as towers are: their inputs are parted by cheap copies.
       out = jnp.stack([x[:, e] @ kernel[e] for e in range(num)], axis=1)
-    return out + bias[None]
+    return (out + bias[None]).transpose(1, 0, 2)
+
+  def _activated(
+    self,
+    x: Float[Array, "expert batch size"],
+    number: int,
+    deterministic: bool,
+    where: Bool[Array, " batch"] | None,
+  ) -> Float[Array, "expert batch size"]:
+    """Batch norm, activation and dropout behind a layer."""
+    x = x.transpose(1, 0, 2)  # Joined to what follows, and back again.
+    if self.batch_norm:
+      x = self._normalized(x, number, deterministic, where)
+    x = ACTIVATIONS[self.activation](x)
+    x = Dropout(self.dropout_rate)(x, deterministic=deterministic)
+    return x.transpose(1, 0, 2)
 
   def _normalized(
     self,
@@ -203,7 +275,7 @@ class MixtureOfExperts(nn.Module):
       self.kernel_init,
       name="experts",
     )(x, deterministic=deterministic, where=where)
-    return jnp.einsum("be,beh->bh", gates, experts)
+    return mix_experts(gates[:, None], experts)[:, 0]
 
   def _gates(
     self, x: Float[Array, "batch dim"]

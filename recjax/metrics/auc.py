@@ -19,7 +19,7 @@ References:
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from recjax.errors import check_choice
 from recjax.metrics.examples import (
@@ -130,6 +130,45 @@ def delong_auc(
     squares = sum_of((ratio(mass, of_mass) * (share - auc)) ** 2)
     total = total + xp.where(num > 1, squares * ratio(num, num - 1), _NAN)
   return DeLong(_unless_nan(ranked, auc), _unless_nan(ranked, total))
+
+
+def delong_from_masses(
+  positive: Float[np.ndarray, " bin"],
+  negative: Float[np.ndarray, " bin"],
+  squares: tuple[Float[np.ndarray, " bin"], Float[np.ndarray, " bin"]],
+  counts: tuple[int, int],
+) -> DeLong:
+  """`delong_auc` of examples that are known by bins of their scores alone.
+
+  Those of a bin count as tied.
+
+  Args:
+    positive: summed weights of the positives in each bin of rising scores.
+    negative: those of the negatives.
+    squares: the summed squares of the weights of both; the masses themselves
+      where all weights are 1.
+    counts: how many positives and negatives there are.
+
+  Returns:
+    The AUC, NaN with one class or none; the variance, NaN with fewer than two
+    examples of a class.
+  """
+  if min(counts) == 0:
+    return DeLong(_NAN, _NAN)
+  all_positive, all_negative = positive.sum(), negative.sum()
+  beaten = (np.cumsum(negative) - negative / 2) / all_negative
+  beating = 1 - (np.cumsum(positive) - positive / 2) / all_positive
+  value = float(np.sum(positive * beaten) / all_positive)
+  if min(counts) < 2:
+    return DeLong(value, _NAN)
+  total = 0.0
+  for square, mass, share, num in (
+    (squares[0], all_positive, beaten, counts[0]),
+    (squares[1], all_negative, beating, counts[1]),
+  ):
+    variance = np.sum(square * (share - value) ** 2) / mass**2
+    total += float(variance) * num / (num - 1)
+  return DeLong(value, total)
 
 
 class GroupAUCs(NamedTuple):

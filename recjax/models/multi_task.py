@@ -7,6 +7,7 @@ output is taken, or nothing: x are then the embeddings themselves, as in the
 papers of `recjax.layers.heads`.
 """
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,6 +38,19 @@ class MultiTask(nn.Module):
     super().__post_init__()
     check_range("MultiTask.num_tasks", self.num_tasks, 1, integer=True)
     check_range("MultiTask.dim", self.dim, 1, integer=True)
+    arguments = inspect.signature(type(self.head).__call__).parameters
+    if not isinstance(self.head, nn.Module) or "num_tasks" not in arguments:
+      raise ConfigError(
+        "MultiTask.head must be a head of recjax.layers.heads, such as"
+        f" @mmoe.MMoE(); got {_shown(self.head)}."
+      )
+    if self.trunk is not None and not (
+      isinstance(self.trunk, nn.Module) and hasattr(type(self.trunk), "groups")
+    ):
+      raise ConfigError(
+        "MultiTask.trunk must be a ranking model, such as @dcn_v2.DCNv2(), or"
+        f" None; got {_shown(self.trunk)}."
+      )
 
   @property
   def groups(self) -> dict[str, int]:
@@ -80,3 +94,10 @@ class MultiTask(nn.Module):
         )
       x = out["hidden"]
     return {"logit": self.head(x, num_tasks=self.num_tasks, **options)}
+
+
+def _shown(value: Any) -> str:
+  """A module on one line."""
+  if isinstance(value, nn.Module):
+    return f"@{type(value).__name__}()"
+  return repr(value)

@@ -53,16 +53,28 @@ def front_markdown(front: Mapping[str, Any]) -> list[str]:
   """The lines of `front_table` in Markdown, with what they are."""
   header, rows = front_table(front)
   if not rows:
-    return [f"{front_lead(front)} It is empty: an AUC is undefined."]
+    return [front_lead(front)]
   lines = tables.markdown_rows(header, [row.cells for row in rows])
   return [front_lead(front), "", *lines]
 
 
 def front_lead(front: Mapping[str, Any]) -> str:
-  """A sentence on what the table shows."""
-  return (
+  """A sentence on what the table shows, and one on why it is empty."""
+  lead = (
     f"Pareto front of the served score ({front['combine']}), of"
     f" {len(front['weights'])} weighings; chosen on validation rows alone."
+  )
+  if any(front["on_front"]):
+    return lead
+  undefined = [
+    name
+    for name, values in zip(front["judged"], zip(*front["validation"]))
+    if all(_known(value) is None for value in values)
+  ]
+  names = " and ".join(undefined) or "some task"
+  return (
+    f"{lead} It is empty: the AUC of {names} is undefined on them, for their"
+    " labels are all alike."
   )
 
 

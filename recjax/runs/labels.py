@@ -1,5 +1,6 @@
 """How names and numbers are written in plots, tables and reports."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -119,16 +120,22 @@ def number(value: float | int | None) -> str:
 
 
 def metrics_line(
-  metrics: Mapping[str, float],
+  metrics: Mapping[str, float | None],
   intervals: Mapping[str, Sequence[float | None]],
   protocol_hash: str,
 ) -> str:
-  """The test metrics in a line, with their intervals and the protocol."""
+  """The test metrics in a line, with their intervals and the protocol.
+
+  What is NaN, or null in a record, is undefined.
+  """
+  known = lambda number: number is not None and math.isfinite(number)
   parts = []
   for name, value in metrics.items():
-    low, high = intervals.get(name, (None, None))
-    interval = "" if low is None else f" [{low:.4f}, {high:.4f}]"
-    parts.append(f"{name} {value:.4f}{interval}")
+    text = f"{value:.4f}" if known(value) else "undefined"
+    ends = intervals.get(name, (None, None))
+    if all(map(known, ends)):
+      text += f" [{ends[0]:.4f}, {ends[1]:.4f}]"
+    parts.append(f"{name} {text}")
   return f"test {'  '.join(parts)}  protocol {protocol_hash}"
 
 

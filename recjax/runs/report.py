@@ -209,6 +209,7 @@ def _run_facts(run: collection.Run) -> list[tuple[str, str]]:
     ("config hash", result["config_hash"]),
     ("protocol hash", result["protocol_hash"]),
     ("commit", commit[:12] + (" with changes" if dirty else "")),
+    *(("note", text) for text in result.get("notes") or ()),
   ]
   return [(name, text) for name, text in facts if text]
 

@@ -152,7 +152,7 @@ def _changes(
   for name in {**metrics[0], **metrics[1]}:
     of_a, of_b = (side.get(name) for side in intervals)
     apart = None
-    if of_a and of_b:
+    if of_a and of_b and None not in (*of_a, *of_b):
       apart = of_a[1] < of_b[0] or of_b[1] < of_a[0]
     one, two = (side.get(name) for side in metrics)
     found.append(Change(where, name, one, two, apart))

@@ -37,12 +37,9 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from recjax.data.examples import Examples
-from recjax.data.propensities.positions import (
-  PositionCurve,
-  positions_of,
-  shown_rows,
-)
-from recjax.errors import ConfigError, DataError, check_choice, check_range
+from recjax.data.label_columns import LabelRule, check_labels, label_names
+from recjax.data.propensities.positions import PositionCurve, shown_rows
+from recjax.errors import ConfigError, check_choice, check_range
 from recjax.layers.position_tower import PositionLogit
 from recjax.tasks.task_objectives import Objective, joint_logit
 from recjax.types import Params
@@ -106,22 +103,23 @@ class PositionTower:
     """Columns that are not to be features."""
     return tuple(filter(None, (self.column, self.truth)))
 
-  def fitted(self, train: Examples, label: str) -> "PositionTower":
+  @property
+  def label_rules(self) -> tuple[LabelRule, ...]:
+    """What training rows must hold."""
+    return _rules(self.column, self.num_positions, self.columns, self.truth)
+
+  def fitted(self, train: Examples | None, label: str) -> "PositionTower":
     """Itself, if the rows have what it reads.
+
+    Args:
+      train: the training rows; None where they are on disk, and were checked.
+      label: column of clicks.
 
     Raises:
       DataError: a column is missing, or a row holds what can not be read.
     """
     del label
-    positions_of(train, self.column, self.num_positions)
-    for column in self.columns:
-      bad = ~np.isfinite(train.numbers(column))
-      if bad.any():
-        raise DataError(
-          f"{train.name}, row {int(np.argmax(bad))}: column {column!r} holds no"
-          f" finite number, and PositionTower.columns names it; there are"
-          f" {int(bad.sum())} such rows."
-        )
+    _check(self.label_rules, train)
     return self
 
   def init(self, key: Key[Array, ""]) -> Params:
@@ -244,20 +242,33 @@ class Propensities:
     own = self.estimator.columns if self.estimator is not None else ()
     return tuple(filter(None, (self.column, self.truth, *own)))
 
-  def fitted(self, train: Examples, label: str) -> "FittedPropensities":
+  @property
+  def label_rules(self) -> tuple[LabelRule, ...]:
+    """What training rows must hold."""
+    return _rules(self.column, self.num_positions, (), self.truth)
+
+  def fitted(self, train: Examples | None, label: str) -> "FittedPropensities":
     """The propensities, from the training rows where none are given.
 
     Args:
-      train: the training rows.
+      train: the training rows; None where they are on disk, and were checked.
       label: column of clicks.
 
     Raises:
+      ConfigError: an estimator would have to read rows on disk.
       DataError: a row holds no position, or a position can not be told.
     """
     if self.estimator is None:
-      positions_of(train, self.column, self.num_positions)
+      _check(self.label_rules, train)
       values = np.asarray(self.values, np.float64)
       return FittedPropensities(self, PositionCurve(values, None, "given"))
+    if train is None:
+      raise ConfigError(
+        "Propensities.estimator reads all training rows at once, and `stream`"
+        f" leaves them on disk; got {type(self.estimator).__name__}. Estimate"
+        " on rows that memory holds, and give what result.json tells under"
+        " position_bias as Propensities.values."
+      )
     rows = shown_rows(
       train, label=label, column=self.column, num_positions=self.num_positions
     )
@@ -280,6 +291,11 @@ class FittedPropensities:
   def truth(self) -> str:
     """Column of true propensities, or ""."""
     return self.settings.truth
+
+  @property
+  def num_positions(self) -> int:
+    """The last position."""
+    return len(self.known.values)
 
   @property
   def columns(self) -> tuple[str, ...]:
@@ -320,6 +336,23 @@ class FittedPropensities:
     stderr = None if self.known.stderr is None else self.known.stderr / first
     values = self.known.values / first
     return dataclasses.replace(self.known, values=values, stderr=stderr)
+
+
+def _rules(
+  column: str, num_positions: int, columns: Sequence[str], truth: str
+) -> tuple[LabelRule, ...]:
+  """Of a column of positions, further ones, and the truth, or ""."""
+  position = LabelRule(column, "position", num_positions, train_only=True)
+  rules = [LabelRule(name, "number", train_only=True) for name in columns]
+  if truth:
+    rules.append(LabelRule(truth, "number", train_only=True, in_batch=False))
+  return (position, *rules)
+
+
+def _check(rules: Sequence[LabelRule], train: Examples | None) -> None:
+  if train is not None:
+    columns = {name: train.numbers(name) for name in label_names(rules)}
+    check_labels(rules, columns, name=train.name)
 
 
 def check_position_bias(objectives: Sequence[Objective], bias: Any) -> None:

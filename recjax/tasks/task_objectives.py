@@ -52,7 +52,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from recjax.errors import ConfigError, check_choice, check_range
+from recjax.errors import (
+  ConfigError,
+  check_choice,
+  check_range,
+  check_tuple,
+)
 
 KINDS = ("binary", "real")
 SPACES = ("given", "entire", "inverse", "doubly_robust")
@@ -139,6 +144,13 @@ class Objective:
 
 def check_objectives(objectives: Sequence[Objective]) -> None:
   """Raises ConfigError unless tasks can be trained together."""
+  check_tuple("objectives", objectives, "(@task_objectives.Objective(),)")
+  for objective in objectives:
+    if not isinstance(objective, Objective):
+      raise ConfigError(
+        "objectives must be @task_objectives.Objective(), one a task; got"
+        f" {objective!r}."
+      )
   names = [objective.name for objective in objectives]
   if not names:
     raise ConfigError("there must be at least one Objective; got ().")

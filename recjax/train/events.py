@@ -1,5 +1,7 @@
 """TensorBoard event files."""
 
+import math
+
 import jax
 import tensorboardX
 
@@ -24,11 +26,12 @@ class EventWriter:
       )
 
   def write(self, step: int, scalars: dict[str, float]) -> None:
-    """Writes the scalars of a step."""
+    """Writes the scalars of a step; those that are undefined are left out."""
     if self._writer is None:
       return
     for name, value in scalars.items():
-      self._writer.add_scalar(name, value, step)
+      if math.isfinite(value):  # An AUC of one class is NaN.
+        self._writer.add_scalar(name, value, step)
 
   def close(self) -> None:
     """Flushes and closes the file."""

@@ -10,6 +10,7 @@ from recjax.data.example_batches import ExampleBatches
 from recjax.data.example_blocks import Block, read_blocks
 from recjax.data.example_parts import ExampleParts, MemoryParts, StreamParts
 from recjax.data.example_stream import StreamConfig, prepare_stream
+from recjax.data.label_columns import LabelRule
 from recjax.data.stream_batches import StreamBatches
 from recjax.errors import DataError
 from recjax.features.fitted import fit_features
@@ -58,11 +59,15 @@ class Colors:
 def both(request, tmp_path_factory):
   source = Colors(request.param)
   folder = tmp_path_factory.mktemp("colors")
-  split = prepare_stream(source, SPECS, folder, folder, group_rows=16)
+  labels = (LabelRule("x", "real"), LabelRule("label", in_batch=False))
+  split = prepare_stream(
+    source, SPECS, folder, folder, labels=labels, group_rows=16
+  )
   columns = ("color", "x")
-  disk = StreamParts(split, source, folder, CONFIG, columns)
+  disk = StreamParts(split, source, folder, CONFIG, columns, ("x",))
   examples = read_blocks(source, folder)
-  return MemoryParts(examples, fit_features(SPECS, examples.train.table)), disk
+  features = fit_features(SPECS, examples.train.table)
+  return MemoryParts(examples, features, ("x", "label")), disk
 
 
 def test_they_hold_the_same_rows(both):
@@ -82,6 +87,32 @@ def test_they_hold_the_same_rows(both):
       assert one.keys() == other.keys()
       for name in one:
         np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_columns_of_labels(both):
+  memory, disk = both
+  raw = memory.split.validation.table
+  for parts in both:
+    for name in ("label", "x"):
+      found = parts.numbers("validation", name)
+      np.testing.assert_array_equal(found, raw.column(name).to_numpy())
+    blocks = list(parts.number_blocks("train", ("x", "label")))
+    assert all(list(block) == ["x", "label"] for block in blocks)
+    joined = np.concatenate([block["x"] for block in blocks])
+    np.testing.assert_array_equal(joined, memory.numbers("train", "x"))
+  assert len(blocks) == 19  # Of 16 rows each, on disk.
+  batch = disk.training_batches(8, 0).host_batch(0)
+  assert "label/x" in batch and "label/label" not in batch
+  np.testing.assert_array_equal(batch["label/x"], batch["x"])
+
+
+def test_a_part_that_is_too_large(both):
+  memory, disk = both
+  less = dataclasses.replace(CONFIG, exact_rows=69)
+  few = dataclasses.replace(disk, config=less)
+  assert few.in_passing("validation") and not few.in_passing("test")
+  assert not disk.in_passing("validation")
+  assert not memory.in_passing("validation")
 
 
 def test_the_base_rate_is_that_of_the_training_rows(both):

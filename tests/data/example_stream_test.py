@@ -11,6 +11,7 @@ from recjax.data.example_stream import (
   StreamSplit,
   prepare_stream,
 )
+from recjax.data.label_columns import LabelRule
 from recjax.data.prepare import prepare_examples
 from recjax.data.sources.criteo import CATEGORIES, INTEGERS, Criteo
 from recjax.data.sources.planted_criteo import PlantedCriteo
@@ -178,6 +179,32 @@ def test_other_settings_make_another_entry(data_dir_of_text, tmp_path):
   assert len(entries(tmp_path)) == 3
 
 
+def test_further_labels_are_encoded_and_checked(data_dir_of_text, tmp_path):
+  rules = (LabelRule("I1", "real"), LabelRule("I2", "number"))
+  make = lambda labels: prepare_stream(
+    source(), SPECS[:2], data_dir_of_text, tmp_path, labels=labels, **SIZES
+  )
+  split = make(rules[:1])
+  assert split.labels == {"label/I1"}
+  table = prepare_examples(source(), data_dir_of_text, tmp_path).train.table
+  expected = table.column("I1").to_pylist()
+  found = columns_of(split.train)["label/I1"]
+  assert found.dtype == np.float32 and None in expected
+  nan = [np.nan if value is None else value for value in expected]
+  np.testing.assert_array_equal(found, nan)
+  # The same columns under other rules are the same entry.
+  known = len(entries(tmp_path))
+  assert make((LabelRule("I1"),)).train.fingerprint == split.train.fingerprint
+  assert len(entries(tmp_path)) == known
+  row = table.column("I2").to_pylist().index(None)
+  with pytest.raises(
+    DataError, match=f"criteo train, row {row}: column 'I2' holds None"
+  ):
+    make(rules)
+  with pytest.raises(DataError, match="criteo train has no column 'I99'"):
+    make((LabelRule("I99"),))
+
+
 def test_a_source_that_is_generated(tmp_path):
   planted = PlantedCriteo(3000, validation=0.0, test=0.25)
   split = prepare_stream(planted, SPECS, tmp_path, tmp_path, **SIZES)
@@ -225,7 +252,8 @@ def test_the_fingerprint_is_of_the_encoded_rows(data_dir_of_text, tmp_path):
 
 
 @pytest.mark.parametrize(
-  "name", ["window_rows", "num_lanes", "group_rows", "shard_rows"]
+  "name",
+  ["window_rows", "num_lanes", "group_rows", "shard_rows", "exact_rows"],
 )
 def test_a_stream_needs_positive_sizes(name):
   with pytest.raises(ConfigError, match=f"StreamConfig.{name} must lie in"):

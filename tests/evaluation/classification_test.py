@@ -139,6 +139,29 @@ def test_slices_are_evaluations_of_their_parts():
   assert sum(part.num_examples for part in hours) == 600
 
 
+def test_slices_of_one_class_are_undefined_and_told():
+  logits, label, _ = examples(seed=5)
+  part = np.array(["a", "b", "c"])[np.arange(600) % 3]
+  label = np.where(part == "b", 0, label)
+  protocol = ClassificationProtocol(metrics=("auc", "log_loss", "gauc@user"))
+  result = evaluate_examples(
+    logits,
+    label,
+    protocol=protocol,
+    from_logits=True,
+    groups={"user": np.arange(600) % 7},
+    slices={"part": part},
+  )
+  found = {each.value: each.metrics for each in result.slices["part"]}
+  assert np.isnan(found["b"]["auc"]) and np.isnan(found["b"]["gauc@user"])
+  assert np.isfinite([found["b"]["log_loss"], found["a"]["auc"]]).all()
+  assert result.notes == (
+    "auc is undefined in 1 of 3 slices by 'part', whose labels are all alike.",
+    "gauc@user is undefined in 1 of 3 slices by 'part', where no group holds"
+    " both classes.",
+  )
+
+
 def test_cold_and_warm():
   counts = np.array([0, 5, 0, 1, 9])
   ids = np.array([1, 2, 3, 4, 7])

@@ -71,9 +71,9 @@ def test_sure_rows_do_not_tie():
   "options,message",
   [
     ({"combine": "produkt"}, "Did you mean 'product'"),
-    ({"weights": (1.0, -0.5)}, r"not negative; got \(1.0, -0.5\)"),
-    ({"weights": (1.0, float("nan"))}, "must be finite"),
-    ({"weights": (1.0, float("inf"))}, "must be finite"),
+    ({"weights": (1.0, -0.5)}, r"weights\[1\] must lie in .*; got -0.5"),
+    ({"weights": (1.0, float("nan"))}, r"weights\[1\] must lie in .*; got nan"),
+    ({"weights": (1.0, float("inf"))}, r"weights\[1\] must lie in .*; got inf"),
     ({"weights": (0, 0.0)}, "one that is not 0"),
   ],
 )

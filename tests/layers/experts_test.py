@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recjax.errors import ConfigError
-from recjax.layers.experts import MixtureOfExperts
+from recjax.layers.experts import MixtureOfExperts, mix_experts
 from recjax.layers.mlp import MLP
 
 BATCH, IN, EXPERTS = 6, 4, 3
@@ -85,6 +85,30 @@ def test_equals_a_loop_over_experts(hidden, top_k, batch_norm):
     weights = gates_of(variables, row, top_k)
     expected = sum(w * y[row] for w, y in zip(weights, outs, strict=True))
     np.testing.assert_allclose(out[row], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_tasks", [1, 3, 9])
+def test_mixing_and_its_gradients(num_tasks):
+  """Against the formula, and the gradients of it written out in NumPy."""
+  rng = np.random.default_rng(num_tasks)
+  gates = rng.normal(size=(5, num_tasks, EXPERTS)).astype(np.float32)
+  experts = rng.normal(size=(5, EXPERTS, 4)).astype(np.float32)
+  slope = rng.normal(size=(5, num_tasks, 4)).astype(np.float32)
+  mixed, pull = jax.vjp(mix_experts, jnp.asarray(gates), jnp.asarray(experts))
+  found = mixed, *pull(jnp.asarray(slope))
+  # A gradient for each task, as balancers want them.
+  each = jax.vmap(pull)(jnp.stack([jnp.asarray(slope), -jnp.asarray(slope)]))
+  expected = [np.zeros_like(x) for x in (slope, gates, experts)]
+  for row in range(5):
+    for t in range(num_tasks):
+      for e in range(EXPERTS):
+        expected[0][row, t] += gates[row, t, e] * experts[row, e]
+        expected[1][row, t, e] = slope[row, t] @ experts[row, e]
+        expected[2][row, e] += gates[row, t, e] * slope[row, t]
+  for one, other in zip(found, expected):
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+  for one, other in zip(each, expected[1:]):
+    np.testing.assert_allclose(one, [other, -other], rtol=1e-5, atol=1e-5)
 
 
 def test_two_layers_written_out():

@@ -220,3 +220,30 @@ def test_an_unknown_average():
   score, label, _ = tied()
   with pytest.raises(ConfigError, match="Did you mean 'impressions'"):
     grouped_auc_metric(score, label, np.zeros(120, int), average="impression")
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_bins_of_scores_that_tie_tell_the_auc_and_its_variance(weighted):
+  score, label, weight = tied()
+  weight = weight if weighted else np.ones_like(weight)
+  bins = score.astype(int)
+  masses = lambda values: [
+    np.bincount(bins[rows], values[rows].astype(np.float64), 9)
+    for rows in (label, ~label)
+  ]
+  counts = int(label.sum()), int((~label).sum())
+  found = auc.delong_from_masses(
+    *masses(weight), tuple(masses(weight**2)), counts
+  )
+  expected = delong_auc(score, label, weight)
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_bins_of_one_class_tell_nothing():
+  mass, none = np.array([2.0, 3.0]), np.zeros(2)
+  found = auc.delong_from_masses(mass, none, (mass, none), (5, 0))
+  assert np.isnan(found).all()
+  one = np.array([1.0, 0.0])
+  found = auc.delong_from_masses(mass, one, (mass, one), (5, 1))
+  # Two of five tie with the only negative.
+  assert found.auc == pytest.approx(0.8) and np.isnan(found.variance)

@@ -75,3 +75,11 @@ def test_what_can_not_be_a_trunk_or_a_model():
     model.init(jax.random.key(0), rows_of(model), None)
   with pytest.raises(ConfigError, match="MultiTask.num_tasks"):
     MultiTask(num_tasks=0)
+  for head, shown in ((3, "3"), (None, "None"), (FM(), r"@FM\(\)")):
+    with pytest.raises(ConfigError, match=f"MultiTask.head must .*{shown}"):
+      MultiTask(head)
+  with pytest.raises(ConfigError, match="MultiTask.head must be a head"):
+    MultiTask(SharedBottom)
+  for trunk, shown in ((3, "3"), (SharedBottom(), r"@SharedBottom\(\)")):
+    with pytest.raises(ConfigError, match=f"MultiTask.trunk .*{shown}"):
+      MultiTask(SharedBottom(), trunk)

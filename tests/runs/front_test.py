@@ -31,8 +31,13 @@ def test_the_table_holds_the_front_alone(two):
     "| 0.00 | 1.00 | 0.6000 | 0.8000 | 0.6100 | 0.7900 |",
     "| 1.00 | 0.00 | 0.7000 | 0.6500 | 0.7200 | – |",
   ]
-  (line,) = front.front_markdown(two | {"on_front": [False] * 3})
-  assert "It is empty" in line
+
+
+def test_an_empty_front_says_why(two):
+  one_class = [[0.6, None], [0.55, float("nan")], [0.7, None]]
+  empty = {"on_front": [False] * 3, "validation": one_class}
+  (line,) = front.front_markdown(two | empty)
+  assert "It is empty: the AUC of click*buy is undefined on them" in line
 
 
 def test_the_file_holds_all_points(two, tmp_path):

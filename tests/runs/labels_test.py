@@ -110,3 +110,16 @@ def test_the_line_of_a_result():
   assert labels.metrics_line({"auc": 0.5}, {}, "b") == (
     "test auc 0.5000  protocol b"
   )
+
+
+def test_what_is_undefined_is_said():
+  """A record has null where an AUC has one class."""
+  line = labels.metrics_line(
+    {"auc/buy": None, "auc/like": float("nan"), "auc/click": 0.75},
+    {"auc/buy": [None, None], "auc/click": [0.5, 1.0]},
+    "abc",
+  )
+  assert line == (
+    "test auc/buy undefined  auc/like undefined  auc/click 0.7500"
+    " [0.5000, 1.0000]  protocol abc"
+  )

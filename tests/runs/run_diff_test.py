@@ -62,6 +62,11 @@ def test_metrics_stand_side_by_side():
   assert auc.change == pytest.approx(0.02)
   assert mrr.apart is False
   assert rmse == Change("", "rmse", None, None) and rmse.change is None
+  # A metric that is undefined has an interval of nulls.
+  undefined = run_of(metrics={"auc": None}, intervals={"auc": [None, None]})
+  for pair in ((run_of(), undefined), (undefined, undefined)):
+    auc = diff_runs(*pair, ({}, {})).changes[0]
+    assert auc.apart is None and auc.change is None
 
 
 @pytest.mark.parametrize(

@@ -300,7 +300,9 @@ def test_a_column_of_biases_with_a_gap_is_told():
   )
   rows = Examples.from_table("rows", table, label="click")
   tower = PositionTower(num_positions=2, columns=("x",))
-  with pytest.raises(DataError, match="row 1: column 'x' holds no finite"):
+  with pytest.raises(
+    DataError, match="row 1: column .x. holds None; it must be a finite number"
+  ):
     tower.fitted(rows, "click")
 
 

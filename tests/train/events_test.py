@@ -44,7 +44,8 @@ def test_crc32c_of_the_rfc():
 def test_scalars_can_be_read_back(tmp_path):
   writer = EventWriter(tmp_path, purge_step=1)
   writer.write(1, {"loss": 0.5})
-  writer.write(2, {"loss": 0.25, "validation/ndcg@10": 0.125})
+  undefined = {"validation/auc": float("nan")}
+  writer.write(2, {"loss": 0.25, **undefined, "validation/ndcg@10": 0.125})
   writer.close()
   values = [
     (event.step, value.tag, value.simple_value)

@@ -1,11 +1,13 @@
 """Rows with the positions they were shown at, and curves over positions."""
 
 import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 
 from recjax.data.examples import Examples
+from recjax.data.label_columns import LabelRule, check_labels
 from recjax.errors import DataError
 
 
@@ -64,16 +66,9 @@ def positions_of(
     DataError: there is no such column, or a row has no position or one
       outside 1 to `num_positions`; the row is named.
   """
-  values = examples.numbers(column).astype(np.float64)
-  bad = ~((values >= 1) & (values <= num_positions) & (values % 1 == 0))
-  if bad.any():
-    row = int(np.argmax(bad))
-    shown = examples.table.column(column)[row].as_py()
-    raise DataError(
-      f"{examples.name}, row {row}: column {column!r} holds {shown!r}; a"
-      f" position must be a whole number from 1 to {num_positions}, which"
-      f" num_positions says; there are {int(bad.sum())} such rows."
-    )
+  values = examples.numbers(column)
+  rule = LabelRule(column, "position", last=num_positions)
+  check_labels((rule,), {column: values}, name=examples.name)
   return values.astype(np.int64)
 
 
@@ -111,3 +106,41 @@ def shown_rows(
         f" to the last position that has any, or leave out such rows."
       )
   return rows
+
+
+def position_means(
+  blocks: Iterable[Mapping[str, Float[np.ndarray, "_"]]],
+  column: str,
+  num_positions: int,
+  others: Sequence[str] = (),
+  truth: str = "",
+) -> tuple[dict[str, float], Float64[np.ndarray, " len"] | None]:
+  """Means of columns, and the mean truth at each position against the first.
+
+  Args:
+    blocks: rows with the columns.
+    column: of positions, which were checked.
+    num_positions: the last position.
+    others: columns whose mean over all rows is wanted.
+    truth: column of true propensities, or "".
+
+  Returns:
+    The means of the others; and the curve, 0 where a position has no row, or
+    None without `truth`.
+  """
+  totals, num_rows = dict.fromkeys(others, 0.0), 0
+  sums = np.zeros((2, num_positions))  # Of rows, and of their truth.
+  for block in blocks:
+    num_rows += len(block[column])
+    for name in others:
+      totals[name] += float(block[name].sum(dtype=np.float64))
+    if truth:
+      place = block[column].astype(np.int64) - 1
+      sums[0] += np.bincount(place, minlength=num_positions)
+      values = block[truth].astype(np.float64)
+      sums[1] += np.bincount(place, values, num_positions)
+  means = {name: total / max(num_rows, 1) for name, total in totals.items()}
+  if not truth:
+    return means, None
+  curve = sums[1] / np.maximum(sums[0], 1)
+  return means, curve / curve[0]

@@ -1,8 +1,12 @@
-"""What the columns of the Criteo and Avazu data are, in the usual ways."""
+"""What the columns of Criteo, Avazu and Ali-CCP are, in the usual ways."""
 
-from recjax.data.sources import avazu, criteo
+from collections.abc import Sequence
+
+from recjax.data.sources import ali_ccp, avazu, criteo
+from recjax.data.sources.ali_ccp_features import LIST_FIELDS
+from recjax.errors import check_choice
 from recjax.features.encodings import Vocabulary
-from recjax.features.specs import Categorical, Numeric, Spec
+from recjax.features.specs import Categorical, MultiHot, Numeric, Spec
 
 
 def criteo_log_features(min_count: int = 10) -> tuple[Spec, ...]:
@@ -66,3 +70,31 @@ def avazu_features(min_count: int = 2) -> tuple[Spec, ...]:
   encoding = Vocabulary(min_count=min_count)
   names = [name for name in avazu.COLUMNS if name not in ("click", "hour")]
   return tuple(Categorical(name, encoding=encoding) for name in names)
+
+
+def ali_ccp_features(
+  fields: Sequence[str] = (), min_count: int = 10, max_len: int = 5
+) -> tuple[Spec, ...]:
+  """A category of each field, and the mean of several where it is a list.
+
+  Args:
+    fields: as of `AliCcp`; () are its default ones.
+    min_count: rarer ids share the id of unknown ones.
+    max_len: ids of a list that are kept.
+
+  Returns:
+    Categorical and MultiHot features, in the order of the fields.
+
+  Raises:
+    ConfigError: there is no such field.
+  """
+  encoding = Vocabulary(min_count=min_count)
+  found: list[Spec] = []
+  for name in tuple(fields) or ali_ccp.AliCcp().fields:
+    known = (*ali_ccp.USER_FIELDS, *ali_ccp.SAMPLE_FIELDS)
+    check_choice("ali_ccp_features.fields", name, known)
+    if name in LIST_FIELDS:
+      found.append(MultiHot(name, max_len=max_len, encoding=encoding))
+    else:
+      found.append(Categorical(name, encoding=encoding))
+  return tuple(found)

@@ -10,11 +10,10 @@ With `one_gate` all tasks share the gate, so that x_t is one vector: OMoE.
 """
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from recjax.errors import check_range
-from recjax.layers.experts import Experts
+from recjax.layers.experts import Experts, mix_experts
 from recjax.layers.heads.gates import ExpertGate
 from recjax.layers.heads.towers import TaskTowers
 from recjax.layers.mlp import check_mlp_settings
@@ -73,7 +72,7 @@ class MMoE(nn.Module):
       name="gate",
     )
     gates = gate(x, deterministic=deterministic)
-    mixed = jnp.einsum("bte,beh->bth", gates, experts(x, **options))
+    mixed = mix_experts(gates, experts(x, **options))
     towers = TaskTowers(self.tower, *settings, name="towers")
     return towers(
       mixed[:, 0] if self.one_gate else mixed, num_tasks=num_tasks, **options

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from recjax.errors import check_range
-from recjax.layers.experts import Experts
+from recjax.layers.experts import Experts, mix_experts
 from recjax.layers.heads.gates import ExpertGate
 from recjax.layers.heads.towers import TaskTowers
 from recjax.layers.mlp import check_mlp_settings
@@ -131,5 +131,5 @@ class PLE(nn.Module):
     deterministic: bool,
   ) -> Float[Array, "batch hidden"]:
     gate = ExpertGate(experts.shape[1], 1, self.gate_dropout_rate, name=name)
-    weights = gate(x, deterministic=deterministic)[:, 0]
-    return jnp.einsum("be,beh->bh", weights, experts)
+    weights = gate(x, deterministic=deterministic)
+    return mix_experts(weights, experts)[:, 0]

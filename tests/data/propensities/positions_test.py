@@ -5,7 +5,11 @@ import pyarrow as pa
 import pytest
 
 from recjax.data.examples import Examples
-from recjax.data.propensities.positions import positions_of, shown_rows
+from recjax.data.propensities.positions import (
+  position_means,
+  positions_of,
+  shown_rows,
+)
 from recjax.errors import DataError
 
 
@@ -62,3 +66,19 @@ def test_a_position_that_tells_nothing_is_told(position, click, message):
     shown_rows(
       rows(position, click), label="click", column="position", num_positions=3
     )
+
+
+def test_means_over_blocks():
+  columns = {
+    "position": np.array([1, 3, 1, 2, 3], np.float32),
+    "x": np.array([1, 2, 3, 4, 10], np.float32),
+    "seen": np.array([0.8, 0.2, 0.8, 0.4, 0.4], np.float32),
+  }
+  blocks = [
+    {name: values[rows] for name, values in columns.items()}
+    for rows in (slice(0, 2), slice(2, 5))
+  ]
+  means, curve = position_means(iter(blocks), "position", 4, ("x",), "seen")
+  assert means == {"x": 4.0}
+  np.testing.assert_allclose(curve, [1, 0.5, 0.375, 0], rtol=1e-6)
+  assert position_means(iter(blocks), "position", 4) == ({}, None)

@@ -3,8 +3,9 @@ import pyarrow as pa
 import pytest
 
 from recjax.data.example_stream import prepare_stream
-from recjax.data.sources import avazu, click_features, criteo
+from recjax.data.sources import ali_ccp, avazu, click_features, criteo
 from recjax.data.sources.planted_criteo import PlantedCriteo
+from recjax.errors import ConfigError
 from recjax.features.fitted import fit_features
 from recjax.features.specs import Categorical
 
@@ -50,6 +51,25 @@ def test_avazu_features():
   assert all(isinstance(spec, Categorical) for spec in specs)
   assert {spec.name for spec in specs} == set(avazu.COLUMNS) - {"click", "hour"}
   assert {spec.encoding.min_count for spec in specs} == {3}
+
+
+def test_ali_ccp_features():
+  specs = click_features.ali_ccp_features(("101", "210"), 2, max_len=3)
+  table = pa.table(
+    {"101": [7, 7, None, 8], "210": [[5, 6], [5], [], [6, 5, 5, 5]]}
+  )
+  features = fit_features(specs, table)
+  ids = features.encode(table)
+  names = features.raw_values("101")
+  assert [names[i] for i in ids["101"]] == [7, 7, None, None]
+  assert ids["210"].shape == (4, 3)
+  assert (ids["210"] > 0).sum(axis=1).tolist() == [2, 1, 0, 3]
+  # Those that are left away are as AliCcp has them.
+  assert [s.name for s in click_features.ali_ccp_features()] == list(
+    ali_ccp.AliCcp().fields
+  )
+  with pytest.raises(ConfigError, match="got '999'"):
+    click_features.ali_ccp_features(("999",))
 
 
 def test_the_real_avazu_sample_is_streamed(data_dir, tmp_path):
