@@ -105,7 +105,7 @@ def carry_out(
   folder.write_trials(list(known.values()), made.metric)
   with _table(sweep, folder, made.metric) as table:
     table.add(list(known.values()))
-    watch = Watch(made.metric, sweep.stop, table.show)
+    watch = Watch(made.metric, sweep.stop, table.show, sweep.metric)
     scheduler = Scheduler(
       folder, launcher, watch, lambda trial: _job(trial, folder, places)
     )
