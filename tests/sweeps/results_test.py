@@ -51,7 +51,8 @@ def test_what_is_missing_is_told_with_its_reason(make_folder):
   found = {x.trial.key: (x.state, x.reason) for x in results.missing}
   assert len(found) == 9
   assert found["depth1sizel-1"] == ("stopped", "median rule at step 20")
-  assert found["depth2sizel-0"] == ("failed", "out of memory")
+  failure = "out of memory; see logs/depth2sizel-0.log"
+  assert found["depth2sizel-0"] == ("failed", failure)
   assert found["depth2sizes-0"][0] == "open"
 
 
