@@ -320,6 +320,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
   ) as error:
     print(f"recjax: {error}", file=sys.stderr)
     return 1
+  except KeyboardInterrupt as error:
+    print(f"recjax: {str(error) or 'interrupted.'}", file=sys.stderr)
+    return 130  # 128 and the number of the signal, as shells have it.
   return 0
 
 

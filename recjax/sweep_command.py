@@ -9,14 +9,16 @@ from absl import flags
 
 from recjax.command_flags import data_flags, parse, required, workdir_flag
 from recjax.data.prepare import default_cache_dir
-from recjax.errors import ConfigError, check_choice
+from recjax.errors import ConfigError, RunError, check_choice
 from recjax.sweeps import carry_out, sweep_report
+from recjax.sweeps import folder as folders
 from recjax.sweeps.carry_out import Places
 from recjax.sweeps.folder import SweepFolder
 from recjax.sweeps.launchers.launcher import Launcher
 from recjax.sweeps.launchers.local import LocalLauncher
 from recjax.sweeps.launchers.ray import RayLauncher
 from recjax.sweeps.launchers.slurm import SlurmLauncher
+from recjax.sweeps.scheduler import MAX_ATTEMPTS
 from recjax.sweeps.spec import Sweep, load_sweep
 from recjax.sweeps.trials import Trial
 
@@ -79,12 +81,35 @@ def sweep(arguments: Sequence[str]) -> None:
       carry_out.retry_failed(folder)
     launcher = _launcher(values, options, folder)
     try:
-      carry_out.carry_out(found, made, folder, launcher, _places(values))
+      trials = carry_out.carry_out(
+        found, made, folder, launcher, _places(values)
+      )
+    except KeyboardInterrupt:
+      raise KeyboardInterrupt(
+        f"the sweep in {folder.path} was stopped; the same command goes on."
+      ) from None
     finally:
       launcher.close()
   sweep_report.print_report(folder.path)
   for note in made.notes:
     print(f"NOTE {note}")
+  _check_all_went_well(folder, trials)
+
+
+def _check_all_went_well(folder: SweepFolder, trials: Sequence[Trial]) -> None:
+  """Raises RunError where trials failed, so that scripts can tell."""
+  failed = [
+    trial
+    for trial in trials
+    if folder.state(trial.key, max_attempts=MAX_ATTEMPTS) == folders.FAILED
+  ]
+  if failed:
+    raise RunError(
+      f"{len(failed)} of {len(trials)} trials failed, the first is"
+      f" {failed[0].combination!r}, seed {failed[0].seed}:"
+      f" {folder.crashes(failed[0].key)[-1]['error']}. --retry_failed tries"
+      " them again."
+    )
 
 
 def _places(values: dict[str, Any]) -> Places:
@@ -93,7 +118,10 @@ def _places(values: dict[str, Any]) -> Places:
     root = pathlib.Path(values["cache_dir"] or default_cache_dir())
     shared = str((root / "xla").absolute())
   data_dir = str(pathlib.Path(values["data_dir"]).absolute())
-  return Places(data_dir, values["cache_dir"], shared)
+  cache_dir = values["cache_dir"] and str(
+    pathlib.Path(values["cache_dir"]).absolute()
+  )
+  return Places(data_dir, cache_dir, shared)
 
 
 def _options(launcher: str, texts: Sequence[str]) -> dict[str, Any]:
@@ -124,7 +152,7 @@ def _launcher(
       path = folder.path.absolute() / "slurm"
       return SlurmLauncher(path, num, cluster=cluster, parameters=options)
     case _:
-      return LocalLauncher(num)
+      return LocalLauncher(num, folder.path / "logs")
 
 
 def _list(found: Sweep, trials: Sequence[Trial]) -> None:

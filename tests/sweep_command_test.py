@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 
 from recjax import cli
+from recjax.sweeps import carry_out
 from recjax.sweeps.results import load_results
+from recjax.sweeps.spec import load_sweep
 from recjax.sweeps.sweep_report import make_report
+from tests.sweeps.made_up import finish, trials_of
 
 NUM_TRIALS = 24
 SWEEP = """
@@ -144,6 +147,75 @@ def test_a_dry_run_lists_the_trials_and_starts_none(folder, capsys):
   lines = out.splitlines()
   assert lines[0] == "Regularization of LR: 24 trials"
   assert len(lines) == 25 and lines[1].endswith("  l2 0, init .0001, seed 0")
+
+
+@pytest.fixture
+def made(folder, monkeypatch):
+  """The trials, whose gin files are not read this time."""
+  trials = trials_of(load_sweep(folder / "it.toml"))
+  found = carry_out.Made(trials, "auc", [])
+  monkeypatch.setattr(carry_out, "make", lambda sweep: found)
+  return found
+
+
+def test_ctrl_c_has_a_status_of_its_own_and_says_what_goes_on(
+  folder, capsys, monkeypatch, made
+):
+  def interrupted(*_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(carry_out, "carry_out", interrupted)
+  status, _, err = run(capsys, *arguments(folder, "ctrl_c"))
+  assert status == 130
+  assert err == (
+    f"recjax: the sweep in {folder / 'ctrl_c'} was stopped; the same command"
+    " goes on.\n"
+  )
+  monkeypatch.setattr(carry_out, "make", interrupted)
+  status, _, err = run(capsys, *arguments(folder, "early"))
+  assert status == 130 and err == "recjax: interrupted.\n"
+
+
+def test_failed_trials_are_told_by_the_status(
+  folder, capsys, monkeypatch, made
+):
+  def end(sweep_folder, trial):
+    workdir = sweep_folder.workdir(trial.key)
+    if not workdir.exists():  # Else the first call has finished it.
+      finish(workdir, trial.seed, np.full(3, 0.5), users=False,
+        metrics={"auc": 0.5}, intervals={})  # fmt: skip
+
+  def carried_out(sweep, given, sweep_folder, launcher, places):
+    del sweep, launcher
+    assert os.path.isabs(places.data_dir) and os.path.isabs(places.cache_dir)
+    sweep_folder.write_trials(given.trials, given.metric)
+    *done, last = given.trials
+    for trial in done:
+      end(sweep_folder, trial)
+    if fails:
+      sweep_folder.add_crash(last.key, "no")
+      sweep_folder.add_crash(last.key, "OSError: disk full")
+    else:
+      sweep_folder.forget_crashes(last.key)
+      end(sweep_folder, last)
+    return given.trials
+
+  monkeypatch.setattr(carry_out, "carry_out", carried_out)
+  monkeypatch.chdir(folder)
+  monkeypatch.setenv("COLUMNS", "200")
+  given = ("sweep", "it.toml", "--workdir=failing", "--cache_dir=cache",
+    "--data_dir=.")  # fmt: skip
+  fails = True
+  status, out, err = run(capsys, *given)
+  assert status == 1 and "Regularization of LR" in out
+  assert re.search(
+    "1 of 24 trials failed, the first is 'l2 .001, init .1', seed 5: OSError:"
+    r" disk full; see logs/l2.001init.1-5.log. --retry_failed tries them again",
+    err,
+  ), err
+  fails = False
+  status, _, err = run(capsys, *given)
+  assert status == 0 and err == ""
 
 
 @pytest.mark.parametrize(

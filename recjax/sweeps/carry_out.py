@@ -105,7 +105,7 @@ def carry_out(
   folder.write_trials(known, made.metric)
   with _table(sweep, folder, made.metric) as table:
     table.add(known)
-    watch = Watch(made.metric, sweep.stop, table.show)
+    watch = Watch(made.metric, sweep.stop, table.show, sweep.metric)
     scheduler = Scheduler(
       folder, launcher, watch, lambda trial: _job(trial, folder, places)
     )

@@ -6,6 +6,7 @@ trials/KEY/        the run record of each, see `recjax.runs.record`
 trials/KEY/stop.json   why it was stopped early
 attempts/KEY.json  its crashes
 logs/KEY.log       what it printed
+logs/worker-N.log  what a process of this machine printed beside its trials
 events.jsonl       what was started, finished, stopped, and when
 
 All that is decided is on disk before it is done, so a sweep that was killed
@@ -14,7 +15,6 @@ goes on where it stood.
 
 import contextlib
 import datetime
-import fcntl
 import json
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -22,12 +22,15 @@ from typing import Any
 
 from recjax import errors, files
 from recjax.runs.record import RunRecord, plain, read_json
+from recjax.sweeps.locks import holding
 from recjax.sweeps.spec import Sweep
 from recjax.sweeps.trials import Trial
 
 SWEEP = "sweep.json"
 STOP = "stop.json"
 FINISHED, STOPPED, FAILED, OPEN = "finished", "stopped", "failed", "open"
+_MOST_CHARACTERS = 200
+"""Of an error, which stands in a line of a table."""
 
 
 class SweepFolder:
@@ -99,16 +102,15 @@ class SweepFolder:
     """Holds the folder, so that no two processes carry out one sweep.
 
     Raises:
-      RunError: another process holds it.
+      RunError: another process holds it; the message says which.
     """
-    self.path.mkdir(parents=True, exist_ok=True)
-    with open(self.path / ".lock", "w") as file:
-      try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except OSError:
-        raise errors.RunError(
-          f"another process is carrying out the sweep in {self.path}."
-        ) from None
+
+    def refuse(holder: str) -> None:
+      raise errors.RunError(
+        f"{holder} is carrying out the sweep in {self.path}."
+      )
+
+    with holding(self.path / ".lock", refuse):
       yield
 
   # -- Its trials -------------------------------------------------------------
@@ -162,20 +164,27 @@ class SweepFolder:
   def state(self, key: str, *, max_attempts: int) -> str:
     """FINISHED, STOPPED, FAILED, or OPEN: to be started or gone on with.
 
+    A trial whose result is corrupt, or of another config, is FAILED.
+
     Args:
       key: of the trial.
       max_attempts: crashes after which it is FAILED.
-
-    Raises:
-      RunError: its result is corrupt.
     """
-    if self.record(key).is_finished():
-      return FINISHED
+    try:
+      if is_finished(self.record(key), key):
+        return FINISHED
+    except errors.RunError:
+      return FAILED
     if (self.workdir(key) / STOP).exists():
       return STOPPED
     if len(self.crashes(key)) >= max_attempts:
       return FAILED
     return OPEN
+
+  def checkpoint_step(self, key: str) -> int:
+    """The step of the newest checkpoint of a trial; 0 where there is none."""
+    found = self.record(key).checkpoints_dir.glob("*")
+    return max((int(x.name) for x in found if x.name.isdecimal()), default=0)
 
   def stop(self, key: str, reason: str) -> None:
     """Asks a running trial to stop at its next line of metrics."""
@@ -183,24 +192,57 @@ class SweepFolder:
 
   def stop_reason(self, key: str) -> str:
     """Why a trial was stopped early."""
-    return str(read_json(self.workdir(key) / STOP).get("reason", ""))
+    try:
+      return str(read_json(self.workdir(key) / STOP).get("reason", ""))
+    except errors.RunError as error:
+      return one_line(str(error))
 
   # -- Crashes and events -----------------------------------------------------
 
   def crashes(self, key: str) -> list[dict[str, Any]]:
-    """The crashes of a trial, the last one last."""
-    path = self.path / "attempts" / f"{key}.json"
-    return read_json(path)["crashes"] if path.exists() else []
+    """The crashes of a trial, the last one last.
+
+    A result that can not be used is one of them.
+    """
+    found = self._told_crashes(key)
+    try:
+      is_finished(self.record(key), key)
+    except errors.RunError as error:
+      found.append({"at": _now(), "error": one_line(str(error))})
+    return found
+
+  def _told_crashes(self, key: str) -> list[dict[str, Any]]:
+    path = self._attempts_path(key)
+    if not path.exists():
+      return []
+    try:
+      found = read_json(path).get("crashes")
+    except errors.RunError as error:
+      return [{"at": _now(), "error": one_line(str(error))}]
+    if isinstance(found, list) and all(
+      isinstance(crash, dict) and "error" in crash for crash in found
+    ):
+      return found
+    return [{"at": _now(), "error": f"{path} is corrupt: no list of crashes."}]
+
+  def _attempts_path(self, key: str) -> pathlib.Path:
+    return self.path / "attempts" / f"{key}.json"
 
   def add_crash(self, key: str, error: str) -> None:
-    """Remembers that a trial crashed."""
-    crashes = [*self.crashes(key), {"at": _now(), "error": error}]
-    path = self.path / "attempts" / f"{key}.json"
-    files.write_json_atomically(path, {"crashes": crashes})
+    """Remembers that a trial crashed: its error in a line, and its log."""
+    log = self.log_path(key).relative_to(self.path)
+    text = one_line(error, end=f"; see {log}")
+    crashes = [*self._told_crashes(key), {"at": _now(), "error": text}]
+    files.write_json_atomically(self._attempts_path(key), {"crashes": crashes})
 
   def forget_crashes(self, key: str) -> None:
-    """Gives a failed trial new attempts."""
-    (self.path / "attempts" / f"{key}.json").unlink(missing_ok=True)
+    """Gives a failed trial new attempts; a corrupt result is set aside."""
+    self._attempts_path(key).unlink(missing_ok=True)
+    try:
+      self.record(key).is_finished()
+    except errors.RunError:
+      result = self.workdir(key) / "result.json"
+      result.rename(result.with_name("result.json.corrupt"))
 
   def add_event(self, event: str, key: str, **more: Any) -> None:
     """Appends a line to events.jsonl."""
@@ -212,6 +254,34 @@ class SweepFolder:
 def is_sweep(path: files.PathLike) -> bool:
   """Whether a folder is the workdir of a sweep."""
   return (pathlib.Path(path) / SWEEP).exists()
+
+
+def is_finished(record: RunRecord, key: str) -> bool:
+  """Whether the trial of that key has its result in a record.
+
+  Raises:
+    RunError: there is a result, but it is corrupt or of another config.
+  """
+  if not record.is_finished():
+    return False
+  found = record.read_result()["config_hash"]
+  if found != key:
+    raise errors.RunError(
+      f"{record.workdir / 'result.json'} is of the config {found}, not {key}:"
+      " move its folder away."
+    )
+  return True
+
+
+def one_line(text: str, end: str = "") -> str:
+  """`text` in a line that is not too long, and `end` after it."""
+  line = " ".join(text.split())
+  if end:
+    line = line.removesuffix(".")
+  most = _MOST_CHARACTERS - len(end)
+  if len(line) > most:
+    line = f"{line[: most - 3]}..."
+  return line + end
 
 
 def _short(value: Any) -> str:

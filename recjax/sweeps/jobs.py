@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import pathlib
 import sys
@@ -12,10 +11,14 @@ from typing import Any
 
 import jax
 
+from recjax.errors import ConfigError, DataError, RunError
 from recjax.named_run import read_run, train_command
 from recjax.runs.record import RunRecord
-from recjax.sweeps.folder import STOP
+from recjax.sweeps.folder import STOP, is_finished
+from recjax.sweeps.locks import holding
 
+_TOLD = (ConfigError, DataError, RunError)
+"""Errors that a setting or a file explains."""
 _SHOWN_CHARACTERS = 2000
 """Of an error, so that a report can be read."""
 
@@ -44,6 +47,25 @@ class Job:
   cache_dir: str | None = None
   compilation_dir: str = ""
 
+  def absolute(self) -> "Job":
+    """The same job for a process that runs in another folder."""
+    return dataclasses.replace(
+      self,
+      gin_files=tuple(
+        _absolute(name) if pathlib.Path(name).is_file() else name
+        for name in self.gin_files
+      ),
+      workdir=_absolute(self.workdir),
+      log_path=_absolute(self.log_path),
+      data_dir=_absolute(self.data_dir),
+      cache_dir=self.cache_dir and _absolute(self.cache_dir),
+      compilation_dir=self.compilation_dir and _absolute(self.compilation_dir),
+    )
+
+
+def _absolute(path: str) -> str:
+  return str(pathlib.Path(path).absolute())
+
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
@@ -52,10 +74,15 @@ class Outcome:
   Attributes:
     key: of the trial.
     error: what went wrong; "" where nothing did.
+    unexpected: no setting or file explains the error, so its process may be
+      unfit for another trial: device memory, caches.
+    lost: its process was taken away by a cluster, and did not fail by itself.
   """
 
   key: str
   error: str = ""
+  unexpected: bool = False
+  lost: bool = False
 
 
 class _Stopped(Exception):
@@ -79,22 +106,31 @@ def run_job(job: Job) -> Outcome:
   """
   try:
     _share_compilations(job.compilation_dir)
-    with _only_one(pathlib.Path(job.workdir)):
+    workdir = pathlib.Path(job.workdir)
+    tell = lambda holder: print(f"{holder} is at {workdir}: waiting.")
+    with holding(workdir.parent / f".{workdir.name}.lock", tell):
       _run(job)
   except _Stopped:
     return Outcome(job.key)
   except Exception as error:
     traceback.print_exc()  # Into the log of the trial.
     text = f"{type(error).__name__}: {error}"
-    return Outcome(job.key, text[:_SHOWN_CHARACTERS])
+    unexpected = not isinstance(error, _TOLD)
+    return Outcome(job.key, text[:_SHOWN_CHARACTERS], unexpected)
   return Outcome(job.key)
 
 
 def _run(job: Job) -> None:
   run = read_run(job.gin_files, job.bindings)
+  if run.config_hash != job.key:
+    raise RunError(
+      f"the config of the trial {job.key} has the hash {run.config_hash} here:"
+      " the code or a gin file is not what the sweep was made with. Another"
+      " workdir starts a sweep with what is here."
+    )
   record = _StoppableRecord(job.workdir)
   run.take_up(record)
-  if record.is_finished():
+  if is_finished(record, job.key):
     return
   try:
     run.train(
@@ -115,15 +151,6 @@ def _share_compilations(folder: str) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-@contextlib.contextmanager
-def _only_one(workdir: pathlib.Path) -> Iterator[None]:
-  path = workdir.parent / f".{workdir.name}.lock"
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with open(path, "w") as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    yield
-
-
 def job_of(values: dict[str, Any]) -> Job:
   """The job of `dataclasses.asdict`, as it comes back from JSON."""
   rest = dict(values)
@@ -132,20 +159,36 @@ def job_of(values: dict[str, Any]) -> Job:
 
 
 def run_logged(job: Job) -> Outcome:
-  """`run_job`, printing into the log of the trial from now on.
+  """`run_job`, printing into the log of the trial meanwhile.
 
   The streams of the whole process go there: what XLA prints belongs to the
-  trial, too.
+  trial, too. Its programs are dropped afterwards, so that memory does not grow
+  over trials; those on disk stay.
   """
   path = pathlib.Path(job.log_path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
   command = train_command(job.gin_files, job.bindings, job.workdir)
-  os.write(log, f"$ {command}\n".encode())
-  for stream in (1, 2):
+  with _streams_into(path):
+    os.write(1, f"$ {command}\n".encode())
+    outcome = run_job(job)
+  jax.clear_caches()
+  return outcome
+
+
+@contextlib.contextmanager
+def _streams_into(path: pathlib.Path) -> Iterator[None]:
+  """The standard output and error of the process, appended to a file."""
+  log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+  sys.stdout.flush()
+  before = {stream: os.dup(stream) for stream in (1, 2)}
+  for stream in before:
     os.dup2(log, stream)
   os.close(log)
-  outcome = run_job(job)
-  sys.stdout.flush()
-  sys.stderr.flush()
-  return outcome
+  try:
+    yield
+  finally:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for stream, copy in before.items():
+      os.dup2(copy, stream)
+      os.close(copy)

@@ -12,8 +12,9 @@ import rich.text
 
 from recjax.runs import labels
 from recjax.sweeps import folder as folders
+from recjax.sweeps.curves import CurveReader
 from recjax.sweeps.folder import SweepFolder
-from recjax.sweeps.scheduler import Scheduler, curve_of
+from recjax.sweeps.scheduler import Scheduler
 from recjax.sweeps.trials import Trial
 
 _ENDED = (folders.FINISHED, folders.STOPPED, folders.FAILED)
@@ -50,6 +51,7 @@ class LiveTable:
       console: where; the standard error by default.
     """
     self._title, self._folder, self._metric = title, folder, metric
+    self._reader = CurveReader(folder, metric)
     self._console = console or rich.console.Console(stderr=True)
     self._live: rich.live.Live | None = None
     self._trials: dict[str, Trial] = {}
@@ -100,7 +102,7 @@ class LiveTable:
 
   def _cells(self, key: str, state: str) -> tuple[str, ...]:
     trial = self._trials[key]
-    curve = curve_of(self._folder, key, self._metric)
+    curve = self._reader.read(key)
     step = f"{curve[-1][0]:,}" if curve else "–"
     value = labels.number(curve[-1][1]) if curve else "–"
     return trial.combination, str(trial.seed), state, step, value

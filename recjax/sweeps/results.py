@@ -249,7 +249,8 @@ def _combined(
     try:
       run, lost = _load(folder, trial)
     except errors.RunError as error:
-      run, lost = None, Missing(trial, folders.FAILED, str(error))
+      reason = folders.one_line(str(error))
+      run, lost = None, Missing(trial, folders.FAILED, reason)
     if run is not None:
       runs[trial.seed] = run
     elif lost is not None:
@@ -278,12 +279,6 @@ def _load(
     runs, failures = load_runs([folder.workdir(trial.key)])
     if failures:
       raise errors.RunError(failures[0].reason)
-    found = runs[0].result["config_hash"]
-    if found != trial.key:
-      raise errors.RunError(
-        f"the run in {runs[0].workdir} is of the config {found}: its gin files"
-        " were changed after the sweep was planned."
-      )
     return runs[0], None
   reason = "not finished: the same command goes on"
   if state == folders.STOPPED:

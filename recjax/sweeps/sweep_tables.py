@@ -16,9 +16,6 @@ from recjax.sweeps.marginals import Interaction, Marginal
 from recjax.sweeps.results import Combined, SweepResults
 from recjax.sweeps.spec import SEARCHES
 
-_SHOWN_CHARACTERS = 200
-"""Of an error in a cell."""
-
 _ASKED = {
   BOTH: (
     "Over seeds and users, the tests (Fisher's fiducial) ask whether new"
@@ -331,7 +328,7 @@ def missing_table(results: SweepResults) -> Table | None:
       Cell(each.trial.combination),
       _number(str(each.trial.seed)),
       Cell(each.state),
-      Cell(_one_line(each.reason)),
+      Cell(each.reason),
       Cell(each.trial.key),
     )
     for each in results.missing
@@ -343,13 +340,6 @@ def missing_table(results: SweepResults) -> Table | None:
     rows.append(tuple(map(Cell, cells)))
   header = ("settings", "seed", "state", "why", "trial")
   return Table("Not in the tables", header, tuple(rows))
-
-
-def _one_line(text: str) -> str:
-  first = (text.strip().splitlines() or [""])[0]
-  if len(first) <= _SHOWN_CHARACTERS:
-    return first
-  return f"{first[:_SHOWN_CHARACTERS]}..."
 
 
 def is_search(results: SweepResults) -> bool:

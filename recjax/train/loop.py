@@ -1,5 +1,6 @@
 """The training loop, to be read from top to bottom."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -211,129 +212,134 @@ def fit(
   replicated = NamedSharding(mesh, PartitionSpec())
   finite = jax.jit(finite_leaves, out_shardings=replicated)
 
-  # ---- Go on from the last checkpoint ------------------------------------
-  workdir = pathlib.Path(workdir)
-  checkpoints = Checkpoints(workdir / "checkpoints", keep=2)
-  best_checkpoints = Checkpoints(workdir / "best", keep=2)
-  template = jax.tree.map(
-    lambda shape, sharding: jax.ShapeDtypeStruct(
-      shape.shape, shape.dtype, sharding=sharding
-    ),
-    shapes,
-    shardings,
-  )
-  restored = checkpoints.restore(template)
-  if restored is None:
-    state = jax.jit(init, out_shardings=shardings)(init_key)
-    progress = _Progress()
-  else:
-    state, saved = restored
-    progress = _Progress(**saved)
-    feed.seek(progress.step, progress.feed)
-  refreshed = RefreshedConstants(workdir / "constants")
-  if refresher is not None and progress.step:
-    feed.set_constants(constants | refreshed.load(progress.step))
-  use_large_pages((state.tables, state.slots))
-  on_resume(progress.step)
-  events = EventWriter(workdir / "tensorboard", purge_step=progress.step + 1)
-
-  # ---- Train -------------------------------------------------------------
-  eval_every = max(1, round(config.eval_every_epochs * batches.steps_per_epoch))
-  refresh_every = batches.steps_per_epoch * (
-    refresher.every_epochs if refresher else 1
-  )
-  periods = (
-    config.log_every_steps,
-    config.checkpoint_every_steps,
-    eval_every,
-    batches.steps_per_epoch,
-  )
-  stay = judge_on_mesh and jax.process_count() == 1
-  take = (lambda weights: weights) if stay else to_host
-  start_secs = time.monotonic() - progress.wall_secs
-  with progress_bar(
-    "training", num_steps, unit="steps", done=progress.step
-  ) as bar:
-    while progress.step < num_steps and not progress.stopped:
-      # Up to the next step at which anything else is to be done.
-      now = progress.step
-      stop = min(num_steps, *((now // p + 1) * p for p in periods))
-      state, metrics = feed.run(state, now, stop - now)
-      check_finite(metrics, now, trained_names)
-      progress.step = stop
-      progress.losses.extend(float(x) for x in metrics["loss"])
-      progress.wall_secs = time.monotonic() - start_secs
-      is_eval = stop % eval_every == 0 or stop == num_steps
-      is_log = stop % config.log_every_steps == 0 or is_eval
-      is_refresh = bool(refresher) and stop % refresh_every == 0
-      is_checkpoint = (
-        stop % config.checkpoint_every_steps == 0 or is_eval or is_refresh
-      )
-      if is_checkpoint:
-        check_parameters(
-          finite((state.params, state.tables)), stop, trained_names
-        )
-
-      scalars: dict[str, float] = {}
-      if is_log:
-        scalars["loss"] = float(np.mean(progress.losses, dtype=np.float64))
-        scalars["gradient_norm"] = float(
-          np.linalg.norm(np.float64(metrics["gradient_norms"][-1]))
-        )
-        progress.losses = []
-      if is_eval:
-        values = validate(take(state.weights))
-        if config.select not in (*values, LAST):
-          check_choice("TrainConfig.select", config.select, (*values, LAST))
-        scalars |= {f"validation/{name}": v for name, v in values.items()}
-        progress.evals_since_best += 1
-        value = values.get(config.select, float(stop))
-        if _is_better(value, progress, config.select):
-          progress.best_value = value
-          progress.best_step = stop
-          progress.evals_since_best = 0
-          best_checkpoints.save(
-            stop, state.weights, {"step": stop, "value": progress.best_value}
-          )
-        elif config.plateau_factor < 1.0:
-          scale = jnp.maximum(
-            state.rate_scale * config.plateau_factor, config.plateau_floor
-          )
-          state = dataclasses.replace(state, rate_scale=scale)
-        if config.patience and progress.evals_since_best >= config.patience:
-          progress.stopped = True
-      if is_refresh and refresher and stop < num_steps:
-        made = refresher.make(take(state.weights))
-        if jax.process_index() == 0:
-          refreshed.save(stop, made)
-        feed.set_constants(constants | made)
-      if scalars:
-        log(stop, scalars)
-        events.write(stop, scalars | _speed(progress))
-      if is_checkpoint:
-        progress.wall_secs = time.monotonic() - start_secs
-        progress.feed = feed.position()
-        checkpoints.save(stop, state, dataclasses.asdict(progress))
-      bar.advance(stop - now, _note(scalars, progress, config))
-
-  # ---- The best parameters -----------------------------------------------
-  best = best_checkpoints.restore(template.weights)
-  if best is None:
-    raise RunError(
-      f"no validation gave a number for {config.select!r}: nothing to keep."
+  # A trial that is stopped or fails leaves no open file behind.
+  with contextlib.ExitStack() as opened:
+    # ---- Go on from the last checkpoint ------------------------------------
+    workdir = pathlib.Path(workdir)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=2)
+    opened.callback(checkpoints.close)
+    best_checkpoints = Checkpoints(workdir / "best", keep=2)
+    opened.callback(best_checkpoints.close)
+    template = jax.tree.map(
+      lambda shape, sharding: jax.ShapeDtypeStruct(
+        shape.shape, shape.dtype, sharding=sharding
+      ),
+      shapes,
+      shardings,
     )
-  best_params, best_loop = best
-  params = take(best_params)
-  for closing in (events, checkpoints, best_checkpoints):
-    closing.close()
-  return FitResult(
-    params,
-    # Not of `progress`, should the very best one be broken.
-    best_loop["step"],
-    best_loop["value"],
-    progress.step,
-    progress.wall_secs,
-  )
+    restored = checkpoints.restore(template)
+    if restored is None:
+      state = jax.jit(init, out_shardings=shardings)(init_key)
+      progress = _Progress()
+    else:
+      state, saved = restored
+      progress = _Progress(**saved)
+      feed.seek(progress.step, progress.feed)
+    refreshed = RefreshedConstants(workdir / "constants")
+    if refresher is not None and progress.step:
+      feed.set_constants(constants | refreshed.load(progress.step))
+    use_large_pages((state.tables, state.slots))
+    on_resume(progress.step)
+    events = EventWriter(workdir / "tensorboard", purge_step=progress.step + 1)
+    opened.callback(events.close)
+
+    # ---- Train -------------------------------------------------------------
+    eval_every = max(
+      1, round(config.eval_every_epochs * batches.steps_per_epoch)
+    )
+    refresh_every = batches.steps_per_epoch * (
+      refresher.every_epochs if refresher else 1
+    )
+    periods = (
+      config.log_every_steps,
+      config.checkpoint_every_steps,
+      eval_every,
+      batches.steps_per_epoch,
+    )
+    stay = judge_on_mesh and jax.process_count() == 1
+    take = (lambda weights: weights) if stay else to_host
+    start_secs = time.monotonic() - progress.wall_secs
+    with progress_bar(
+      "training", num_steps, unit="steps", done=progress.step
+    ) as bar:
+      while progress.step < num_steps and not progress.stopped:
+        # Up to the next step at which anything else is to be done.
+        now = progress.step
+        stop = min(num_steps, *((now // p + 1) * p for p in periods))
+        state, metrics = feed.run(state, now, stop - now)
+        check_finite(metrics, now, trained_names)
+        progress.step = stop
+        progress.losses.extend(float(x) for x in metrics["loss"])
+        progress.wall_secs = time.monotonic() - start_secs
+        is_eval = stop % eval_every == 0 or stop == num_steps
+        is_log = stop % config.log_every_steps == 0 or is_eval
+        is_refresh = bool(refresher) and stop % refresh_every == 0
+        is_checkpoint = (
+          stop % config.checkpoint_every_steps == 0 or is_eval or is_refresh
+        )
+        if is_checkpoint:
+          check_parameters(
+            finite((state.params, state.tables)), stop, trained_names
+          )
+
+        scalars: dict[str, float] = {}
+        if is_log:
+          scalars["loss"] = float(np.mean(progress.losses, dtype=np.float64))
+          scalars["gradient_norm"] = float(
+            np.linalg.norm(np.float64(metrics["gradient_norms"][-1]))
+          )
+          progress.losses = []
+        if is_eval:
+          values = validate(take(state.weights))
+          if config.select not in (*values, LAST):
+            check_choice("TrainConfig.select", config.select, (*values, LAST))
+          scalars |= {f"validation/{name}": v for name, v in values.items()}
+          progress.evals_since_best += 1
+          value = values.get(config.select, float(stop))
+          if _is_better(value, progress, config.select):
+            progress.best_value = value
+            progress.best_step = stop
+            progress.evals_since_best = 0
+            best_checkpoints.save(
+              stop, state.weights, {"step": stop, "value": progress.best_value}
+            )
+          elif config.plateau_factor < 1.0:
+            scale = jnp.maximum(
+              state.rate_scale * config.plateau_factor, config.plateau_floor
+            )
+            state = dataclasses.replace(state, rate_scale=scale)
+          if config.patience and progress.evals_since_best >= config.patience:
+            progress.stopped = True
+        if is_refresh and refresher and stop < num_steps:
+          made = refresher.make(take(state.weights))
+          if jax.process_index() == 0:
+            refreshed.save(stop, made)
+          feed.set_constants(constants | made)
+        if scalars:
+          log(stop, scalars)
+          events.write(stop, scalars | _speed(progress))
+        if is_checkpoint:
+          progress.wall_secs = time.monotonic() - start_secs
+          progress.feed = feed.position()
+          checkpoints.save(stop, state, dataclasses.asdict(progress))
+        bar.advance(stop - now, _note(scalars, progress, config))
+
+    # ---- The best parameters -----------------------------------------------
+    best = best_checkpoints.restore(template.weights)
+    if best is None:
+      raise RunError(
+        f"no validation gave a number for {config.select!r}: nothing to keep."
+      )
+    best_params, best_loop = best
+    params = take(best_params)
+    return FitResult(
+      params,
+      # Not of `progress`, should the very best one be broken.
+      best_loop["step"],
+      best_loop["value"],
+      progress.step,
+      progress.wall_secs,
+    )
 
 
 def _make_feed(

@@ -1,6 +1,9 @@
 """Folders of sweeps that were never run, and tiny data."""
 
+import functools
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -43,3 +46,25 @@ def frappe_dir(tmp_path) -> pathlib.Path:
     ]
     (folder / f"frappe.{part}.libfm").write_text("".join(lines))
   return folder.parent
+
+
+@pytest.fixture(scope="session")
+def key_elsewhere():
+  """Config hashes as a process has them that checks no shapes of arrays.
+
+  Our own check leaves gin no defaults of dataclasses to find, so that what a
+  run uses is told, and hashed, without them.
+  """
+  code = (
+    "import sys; from recjax.named_run import read_run;"
+    "print(read_run(*map(eval, sys.argv[1:])).config_hash)"
+  )
+
+  @functools.cache
+  def key(gin_files: tuple[str, ...], bindings: tuple[str, ...] = ()) -> str:
+    command = [sys.executable, "-c", code, repr(gin_files), repr(bindings)]
+    return subprocess.run(
+      command, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+  return key

@@ -1,12 +1,16 @@
 """What a sweep's workdir remembers, and what it refuses."""
 
 import json
+import os
+import socket
 
+import numpy as np
 import pytest
 
 from recjax.errors import RunError
 from recjax.sweeps import folder as folders
 from recjax.sweeps.folder import SweepFolder, is_sweep
+from recjax.train.checkpoint import Checkpoints
 from tests.sweeps.made_up import finish, sweep_of, trials_of, value_of
 
 
@@ -52,8 +56,9 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 
 
 def test_one_process_at_a_time(tmp_path):
+  holder = f"process {os.getpid()} on {socket.gethostname()}"
   with SweepFolder(tmp_path).locked():
-    with pytest.raises(RunError, match="another process"):
+    with pytest.raises(RunError, match=f"{holder} is carrying out the sweep"):
       with SweepFolder(tmp_path).locked():
         pass
   with SweepFolder(tmp_path).locked():
@@ -82,8 +87,8 @@ def test_states(tmp_path):
   folder.add_crash(trial.key, "out of memory again")
   assert state() == folders.FAILED
   assert [c["error"] for c in folder.crashes(trial.key)] == [
-    "out of memory",
-    "out of memory again",
+    f"out of memory; see logs/{trial.key}.log",
+    f"out of memory again; see logs/{trial.key}.log",
   ]
   folder.forget_crashes(trial.key)
   assert state() == folders.OPEN
@@ -92,9 +97,68 @@ def test_states(tmp_path):
   assert folder.stop_reason(trial.key) == "too slow"
   finish(folder.workdir(trial.key), 0, value_of(trial))
   assert state() == folders.FINISHED
-  (folder.workdir(trial.key) / "result.json").write_text("{")
-  with pytest.raises(RunError, match="result.json is corrupt"):
-    state()
+
+
+def test_a_result_that_can_not_be_used_is_a_failed_trial(tmp_path):
+  folder = SweepFolder(tmp_path)
+  path = folder.workdir("a") / "result.json"
+  finish(folder.workdir("a"), 0, np.full(3, 0.5))
+  assert folder.state("a", max_attempts=2) == folders.FINISHED
+  assert folder.crashes("a") == []
+  whole = path.read_text()
+  # A folder that was copied from another trial.
+  path.write_text(json.dumps(json.loads(whole) | {"config_hash": "b"}))
+  assert folder.state("a", max_attempts=2) == folders.FAILED
+  (crash,) = folder.crashes("a")
+  assert crash["error"] == (
+    f"{path} is of the config b, not a: move its folder away."
+  )
+  folder.forget_crashes("a")
+  assert path.exists()  # It is not ours to move.
+  path.write_text("{")
+  assert folder.state("a", max_attempts=2) == folders.FAILED
+  (crash,) = folder.crashes("a")
+  assert f"{path} is corrupt" in crash["error"]
+  folder.forget_crashes("a")
+  assert folder.state("a", max_attempts=2) == folders.OPEN
+  assert path.with_name("result.json.corrupt").read_text() == "{"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"crashes": 3}', "{}"])
+def test_a_corrupt_list_of_crashes_is_a_crash(tmp_path, text):
+  folder = SweepFolder(tmp_path)
+  folder.add_crash("a", "no")
+  (tmp_path / "attempts" / "a.json").write_text(text)
+  (crash,) = folder.crashes("a")
+  assert "attempts/a.json is corrupt" in crash["error"]
+  folder.add_crash("a", "no")
+  assert folder.state("a", max_attempts=2) == folders.FAILED
+  folder.workdir("b").mkdir(parents=True)
+  (folder.workdir("b") / folders.STOP).write_text(text[:1])
+  assert "stop.json is corrupt" in folder.stop_reason("b")
+
+
+def test_an_error_is_one_short_line_with_its_log(tmp_path):
+  folder = SweepFolder(tmp_path)
+  folder.add_crash("a", "RunError: the config differs:\n  - a = 1\n  + a = 2\n")
+  folder.add_crash("a", "no " * 500)
+  first, second = (crash["error"] for crash in folder.crashes("a"))
+  assert first == (
+    "RunError: the config differs: - a = 1 + a = 2; see logs/a.log"
+  )
+  assert len(second) == 200 and second.startswith("no no no")
+  assert second.endswith("...; see logs/a.log")
+
+
+def test_the_step_of_the_newest_checkpoint(tmp_path):
+  folder = SweepFolder(tmp_path)
+  assert folder.checkpoint_step("a") == 0
+  checkpoints = Checkpoints(folder.record("a").checkpoints_dir, keep=2)
+  for step in (5, 20, 100):
+    checkpoints.save(step, {"x": np.zeros(2)}, {})
+  checkpoints.close()
+  (folder.record("a").checkpoints_dir / "300.orbax-checkpoint-tmp-1").mkdir()
+  assert folder.checkpoint_step("a") == 100
 
 
 def test_events_are_lines(tmp_path):

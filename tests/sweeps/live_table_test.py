@@ -53,7 +53,8 @@ def test_each_trial_that_ends_is_a_line(folder):
     "depth 1, size l, seed 0: finished at step 30, NDCG@10 0."
   )
   assert lines[1] == (
-    "depth 2, size l, seed 0: failed at step –, NDCG@10 – (ValueError: no)"
+    "depth 2, size l, seed 0: failed at step –, NDCG@10 – (ValueError: no;"
+    " see logs/depth2sizel-0.log)"
   )
 
 

@@ -54,7 +54,8 @@ def test_what_is_missing_is_told_with_its_reason(make_folder):
   state, reason = found["depth1sizel-0"]
   assert state == "finished" and "was stopped early" in reason
   assert found["depth1sizel-1"] == ("stopped", "median rule at step 20")
-  assert found["depth2sizel-0"] == ("failed", "out of memory")
+  failure = "out of memory; see logs/depth2sizel-0.log"
+  assert found["depth2sizel-0"] == ("failed", failure)
   assert found["depth2sizes-0"][0] == "open"
 
 
@@ -105,7 +106,7 @@ def test_a_run_of_another_config_is_in_no_table(make_folder):
   results = load_results(folder.path)
   assert [row.seeds for row in results.rows] == [(0, 2)] * 4
   assert {each.state for each in results.missing} == {"failed"}
-  assert all("gin files were changed" in x.reason for x in results.missing)
+  assert all("is of the config bbbb" in x.reason for x in results.missing)
 
 
 def test_a_corrupt_result_is_listed(make_folder):

@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from recjax.errors import ConfigError
 from recjax.runs.record import RunRecord
 from recjax.sweeps import folder as folders
 from recjax.sweeps.folder import SweepFolder
@@ -86,8 +87,9 @@ def test_a_job_that_ends_without_a_result_has_crashed(folder):
   _, states = run(folder, lambda job: Outcome(job.key))
   assert set(states.values()) == {folders.FAILED}
   (first, *_) = folder.crashes("depth1sizes-0")
-  assert (
-    first["error"] == "its job ended without a result and without an error."
+  assert first["error"] == (
+    "its job ended without a result and without an error;"
+    " see logs/depth1sizes-0.log"
   )
 
 
@@ -110,9 +112,6 @@ def test_a_hopeless_trial_is_asked_to_stop_and_its_place_is_taken(folder):
 
 
 def test_less_may_be_better(folder):
-  assert Watch("rmse/watch").less_is_better
-  assert not Watch("auc/watch").less_is_better
-
   def act(job):
     record = RunRecord(job.workdir)
     record.create_or_resume("", "", "0" * 12)
@@ -148,6 +147,99 @@ def test_states_are_shown(folder):
   run(folder, done, show=lambda states: shown.append(dict(states)))
   assert set(shown[-1].values()) == {folders.FINISHED}
   assert any(Scheduler.RUNNING in states.values() for states in shown)
+
+
+def test_what_crashed_comes_again_after_all_others(folder):
+  tries = []
+
+  def act(job):
+    tries.append(job.key)
+    if job.key == "depth1sizel-0" and tries.count(job.key) == 1:
+      return Outcome(job.key, "no")
+    return done(job)
+
+  run(folder, act, num_slots=1)
+  in_order = [t.key for t in trials_of(sweep_of())]
+  assert tries == [*in_order, "depth1sizel-0"]
+
+
+def save_checkpoint(job, step):
+  RunRecord(job.workdir).create_or_resume("", "", "0" * 12)
+  (pathlib.Path(job.workdir) / "checkpoints" / str(step)).mkdir(parents=True)
+
+
+def test_what_was_taken_away_after_a_checkpoint_has_not_crashed(folder):
+  calls = {}
+
+  def act(job):
+    number = calls[job.key] = calls.get(job.key, 0) + 1
+    if job.key == "depth1sizel-0" and number <= 4:
+      save_checkpoint(job, 10 * number)
+      return Outcome(job.key, "preempted", lost=True)
+    if job.key == "depth2sizes-0":  # It never gets anywhere.
+      return Outcome(job.key, "preempted", lost=True)
+    if job.key == "depth2sizel-0":  # It fails by itself.
+      save_checkpoint(job, number)
+      return Outcome(job.key, "no")
+    return done(job)
+
+  _, states = run(folder, act)
+  assert calls["depth1sizel-0"] == 5
+  assert states["depth1sizel-0"] == folders.FINISHED
+  assert folder.crashes("depth1sizel-0") == []
+  assert events(folder).count(("preempted", "depth1sizel-0")) == 4
+  for key in ("depth2sizes-0", "depth2sizel-0"):
+    assert states[key] == folders.FAILED and calls[key] == 2
+
+
+def test_a_result_of_another_config_takes_one_trial_down(folder):
+  def act(job):
+    outcome = done(job)
+    if job.key == "depth2sizel-1":
+      path = pathlib.Path(job.workdir) / "result.json"
+      result = json.loads(path.read_text()) | {"config_hash": "0" * 12}
+      path.write_text(json.dumps(result))
+    if job.key == "depth2sizel-2":
+      (pathlib.Path(job.workdir) / "result.json").write_text("{")
+    return outcome
+
+  launcher, states = run(folder, act)
+  failed = {key for key, state in states.items() if state == folders.FAILED}
+  assert failed == {"depth2sizel-1", "depth2sizel-2"}
+  # Again, with what lies there.
+  launcher, states = run(folder, act)
+  assert launcher.started == []
+  assert {k for k, s in states.items() if s == folders.FAILED} == failed
+  (crash,) = folder.crashes("depth2sizel-1")
+  path = folder.workdir("depth2sizel-1") / "result.json"
+  assert crash["error"].startswith(f"{path} is of the config 000000000000")
+
+
+def test_a_metric_that_is_not_there_is_told_by_the_first_result(folder):
+  with pytest.raises(ConfigError, match="'ngcd@10'. Did you mean 'ndcg@10'"):
+    run(folder, done, num_slots=1, reported="ngcd@10")
+  assert [e for e in events(folder) if e[0] == "finished"] == [
+    ("finished", "depth1sizes-0")
+  ]
+  # It is known before anything starts.
+  before = events(folder)
+  with pytest.raises(ConfigError, match="`metric` of the sweep file"):
+    run(folder, done, reported="mrr")
+  assert events(folder) == before
+  _, states = run(folder, done, reported="ndcg@10")
+  assert set(states.values()) == {folders.FINISHED}
+
+
+def test_only_the_first_combination_must_have_the_metric(folder):
+  def act(job):
+    metrics = {"ndcg@10": 0.5}
+    if job.key.startswith("depth1sizes"):
+      metrics["gauc"] = 0.5
+    finish(pathlib.Path(job.workdir), 0, np.full(3, 0.5), metrics=metrics)
+    return Outcome(job.key)
+
+  _, states = run(folder, act, reported="gauc")
+  assert set(states.values()) == {folders.FINISHED}
 
 
 def test_a_curve_leaves_out_what_is_not_finite(folder):

@@ -191,10 +191,11 @@ def test_missing_trials(make_folder, results):
     sweep_of(num_seeds=4), value_of, skip=lambda trial: trial.seed > 2
   )
   for _ in range(2):
-    folder.add_crash("depth1sizes-3", "x" * 300 + "\nand more")
+    folder.add_crash("depth1sizes-3", "out of\nmemory")
   table = missing_table(load_results(folder.path))
   assert table is not None
+  why = "out of memory; see logs/depth1sizes-3.log"
   assert [[cell.text for cell in row] for row in table.rows] == [
-    ["depth 1, size s", "3", "failed", "x" * 200 + "...", "depth1sizes-3"],
+    ["depth 1, size s", "3", "failed", why, "depth1sizes-3"],
     ["3 trials", "", "open", "not finished: the same command goes on", ""],
   ]

@@ -1,6 +1,7 @@
 import functools
 import itertools
 import math
+import os
 
 import jax
 import numpy as np
@@ -237,6 +238,20 @@ def test_a_broken_best_checkpoint_gives_the_one_before(planted, tmp_path):
   max(data, key=lambda path: path.stat().st_size).write_bytes(b"broken")
   again, _ = planted.fit(tmp_path, **settings)
   assert (again.best_step, again.best_value) == (4, 0.1)
+
+
+@pytest.mark.parametrize("feed", ["device", "grain"])
+def test_a_run_that_is_broken_off_leaves_nothing_open(planted, tmp_path, feed):
+  def log(step, scalars):
+    raise planted.Crash
+
+  found = []
+  for place in range(3):
+    with pytest.raises(planted.Crash):
+      planted.fit(tmp_path / str(place), log=log, feed=feed)
+    found.append(len(os.listdir("/proc/self/fd")))
+  # What is opened once for the whole process, the first one has opened.
+  assert found[2] <= found[1]
 
 
 @pytest.mark.parametrize(

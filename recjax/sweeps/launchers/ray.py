@@ -32,7 +32,7 @@ class RayLauncher:
 
     Args:
       num_slots: tasks at once.
-      address: of a cluster; "" is this machine alone.
+      address: of a cluster; "" is that of RAY_ADDRESS, or this machine alone.
       cores_per_trial: that Ray reserves for a task.
       gpus_per_trial: likewise.
 
@@ -53,13 +53,19 @@ class RayLauncher:
       "log_to_driver": False,
       "runtime_env": {"env_vars": {"PYTHONPATH": path}},
     }
+    address = address or os.environ.get("RAY_ADDRESS", "")
     if address:
       options["address"] = address
     else:
       options["num_cpus"] = num_slots * cores_per_trial
     try:
       ray.init(**options)
-    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+    except (
+      ConnectionError,
+      RuntimeError,
+      ValueError,
+      ray.exceptions.RayError,
+    ) as error:
       raise errors.ConfigError(f"no Ray at {address!r}: {error}") from error
     # A task is tried once by Ray: the sweep counts its crashes.
     self._run = ray.remote(
@@ -69,7 +75,7 @@ class RayLauncher:
 
   def start(self, job: Job) -> None:
     """Hands the job to Ray."""
-    reference = self._run.remote(dataclasses.asdict(job))
+    reference = self._run.remote(dataclasses.asdict(job.absolute()))
     self._keys[reference] = job.key
 
   def wait(self, timeout_secs: float) -> list[Outcome]:
@@ -84,7 +90,9 @@ class RayLauncher:
         outcomes.append(Outcome(**self._ray.get(reference)))
       except self._ray.exceptions.RayError as error:
         text = str(error).splitlines() or [type(error).__name__]
-        outcomes.append(Outcome(key, f"Ray: {text[0]}"))
+        # Else a process or a machine is gone.
+        lost = not isinstance(error, self._ray.exceptions.RayTaskError)
+        outcomes.append(Outcome(key, f"Ray: {text[0]}", lost=lost))
     return outcomes
 
   def close(self) -> None:

@@ -43,7 +43,7 @@ class SlurmLauncher:
         no such parameter.
     """
     try:
-      submitit = importlib.import_module("submitit")
+      self._submitit = submitit = importlib.import_module("submitit")
     except ImportError as error:
       raise errors.ConfigError(
         "the launcher 'slurm' needs submitit: pip install 'recjax[slurm]'."
@@ -64,7 +64,7 @@ class SlurmLauncher:
   def start(self, job: Job) -> None:
     """Submits the job."""
     self._jobs[job.key] = self._executor.submit(
-      _run_logged, dataclasses.asdict(job)
+      _run_logged, dataclasses.asdict(job.absolute())
     )
 
   def wait(self, timeout_secs: float) -> list[Outcome]:
@@ -75,11 +75,26 @@ class SlurmLauncher:
     return [self._outcome(key, self._jobs.pop(key)) for key in done]
 
   def _outcome(self, key: str, job: Any) -> Outcome:
+    kinds = self._submitit.core.utils
+    lost = kinds.UncompletedJobError
     try:
-      return Outcome(**job.result())
+      outcome = Outcome(**job.result())
     except Exception as error:  # Whatever the job raised, or its loss.
-      text = str(error).strip().splitlines() or [type(error).__name__]
-      return Outcome(key, f"SLURM job {job.job_id}: {text[-1]}")
+      failed = isinstance(error, kinds.FailedJobError)
+      text = str(error)
+      if failed:  # What follows its stack are the paths of submitit's files.
+        text = text.rpartition("\n---")[0] or text
+      lines = text.strip().splitlines() or [type(error).__name__]
+      # Else it was preempted, or its machine is gone.
+      return Outcome(
+        key,
+        f"SLURM job {job.job_id}: {lines[-1]}",
+        lost=isinstance(error, lost) and not failed,
+      )
+    # At the end of its time submitit raises this in the midst of the trial.
+    if outcome.error.startswith(f"{lost.__name__}:"):
+      return dataclasses.replace(outcome, lost=True)
+    return outcome
 
   def close(self) -> None:
     """Cancels what is under way."""
