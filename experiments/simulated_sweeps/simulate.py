@@ -9,20 +9,22 @@ true difference, a false alarm is a sweep with a corrected p-value below .05.
 With one combination better by what the design says it sees with a power of 80%
 (at the level of its row), the power is how often that row is found. The note of
 a table tells the same difference by the variances of its own values; its median
-stands beside the true one. Writes results.csv beside this file.
+stands beside the true one. Hit rates, whose values are 0 and 1, are asked for
+false alarms alone. Writes results.csv beside this file.
 """
 
 import csv
 import io
 import math
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.stats
 
 from recjax import files, progress
 from recjax.evaluation.crossed_design import Components, smallest_difference
-from recjax.sweeps.effects import effects_of, sees, smallest_shift
+from recjax.sweeps.effects import Effect, effects_of, sees, smallest_shift
 
 HERE = pathlib.Path(__file__).parent
 NUM_SWEEPS, NUM_OTHERS, ALPHA = 1000, 6, 0.05
@@ -34,6 +36,10 @@ SPREADS = {
 }
 # Seeds and users; one user is a metric that is known by seed alone.
 DESIGNS = ((2, 2000), (3, 2000), (5, 2000), (10, 2000), (5, 1), (10, 1))
+
+# Of hits: the mean chance of a user, which users differ in.
+CHANCE = 0.05
+DESIGNS_OF_HITS = ((2, 300), (2, 1000), (3, 1000), (5, 1000))
 
 
 def draw(
@@ -47,6 +53,14 @@ def draw(
     values = values + of_pair * random.normal(size=(num, 1, users))
   values = values + of_seed * random.normal(size=(num, seeds, 1))
   return list(values + rest * random.normal(size=(num, seeds, users)))
+
+
+def draw_hits(
+  random: np.random.Generator, shape: tuple[int, int]
+) -> list[np.ndarray]:
+  """Hits [seed, user] of all combinations, without any true difference."""
+  chance = random.beta(0.5, 0.5 / CHANCE - 0.5, size=shape[1])
+  return list(1.0 * (random.random((NUM_OTHERS + 1, *shape)) < chance))
 
 
 def planted_difference(
@@ -64,10 +78,22 @@ def planted_difference(
   return smallest_difference(parts, *shape, alpha=alpha, power=0.8)
 
 
+def is_alarm(effects: Sequence[Effect | None]) -> bool:
+  """Whether any corrected p-value of a table is below .05."""
+  return any(each.p_holm < ALPHA for each in effects if each is not None)
+
+
+def shares(alarms: int) -> tuple[int, float, float, float]:
+  """Sweeps, the share of them with an alarm, and its 95% interval."""
+  low, high = scipy.stats.binomtest(alarms, NUM_SWEEPS).proportion_ci()
+  return NUM_SWEEPS, alarms / NUM_SWEEPS, round(low, 4), round(high, 4)
+
+
 def main() -> None:
   """Simulates all designs and writes what was found."""
   rows = []
-  total = len(SPREADS) * len(DESIGNS) * NUM_SWEEPS
+  num_designs = len(SPREADS) * len(DESIGNS) + len(DESIGNS_OF_HITS)
+  total = num_designs * NUM_SWEEPS
   with progress.progress_bar("simulating", total, unit="sweeps") as bar:
     for name, spread in SPREADS.items():
       for shape in DESIGNS:
@@ -77,21 +103,26 @@ def main() -> None:
         for _ in range(NUM_SWEEPS):
           values = draw(random, spread, shape)
           effects = effects_of(values)
-          tested = [each for each in effects if each is not None]
-          alarms += min(each.p_holm for each in tested) < ALPHA
+          alarms += is_alarm(effects)
           told.append(sees(effects))
           values[1] = values[1] + gain
           better = effects_of(values)[1]
           # Bonferroni's level, which is what the design was made for.
           found += better is not None and better.p_value < ALPHA / NUM_OTHERS
           bar.advance()
-        low, high = scipy.stats.binomtest(alarms, NUM_SWEEPS).proportion_ci()
         rows.append(
-          (name, *shape, NUM_SWEEPS, alarms / NUM_SWEEPS, round(low, 4),
-           round(high, 4), f"{gain:.5f}", f"{np.median(told):.5f}", 0.8,
-           found / NUM_SWEEPS)
+          (name, *shape, *shares(alarms), f"{gain:.5f}",
+           f"{np.median(told):.5f}", 0.8, found / NUM_SWEEPS)
         )  # fmt: skip
         print(*rows[-1], flush=True)
+    for shape in DESIGNS_OF_HITS:
+      random = np.random.default_rng([len(rows), *shape])
+      alarms = 0
+      for _ in range(NUM_SWEEPS):
+        alarms += is_alarm(effects_of(draw_hits(random, shape)))
+        bar.advance()
+      rows.append(("hits", *shape, *shares(alarms), "", "", "", ""))
+      print(*rows[-1], flush=True)
   text = io.StringIO()
   writer = csv.writer(text, lineterminator="\n")
   header = (

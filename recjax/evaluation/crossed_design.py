@@ -22,12 +22,13 @@ over chi-squared X and Y of S - 1 and U - 1 degrees of freedom
   R. A. Fisher: The Fiducial Argument in Statistical Inference. Annals of
   Eugenics 1935. https://doi.org/10.1111/j.1469-1809.1935.tb02120.x
 
-by quadrature. Without variance of users it is Student's test over seeds. It
-keeps to its level where few seeds and small levels meet, as in a table of many
-corrected comparisons (by simulation, see experiments/simulated_sweeps); the
-approximations of Satterthwaite and of Cochran and Cox do not. It tells the
-power of a design, too: the smallest difference that so many seeds and users can
-see.
+by quadrature. Without variance of users it is Student's test over seeds. Means
+of a metric of 0 and 1 lie on a lattice of 1 / U, where those of two seeds are
+equal by chance; the variance that rounding to it has is added to MS_seed. The
+test keeps to its level where few seeds and small levels meet, as in a table of
+many corrected comparisons (experiments/simulated_sweeps); the approximations of
+Satterthwaite and of Cochran and Cox do not. It tells the power of a design,
+too: the smallest difference that so many seeds and users can see.
 
 A test over seeds alone speaks of these users, and one over users alone of these
 trained models; this one speaks of new seeds and new users. The bootstrap draws
@@ -227,8 +228,9 @@ def crossed_test(difference: Float[np.ndarray, "seed user"]) -> CrossedTest:
     raise DataError(
       "all differences are equal, so there is no variance to test by."
     )
+  rounding = _step(values) ** 2 / (6 * num_users)
   squares = _Squares(
-    np.array([seeds]), np.array([users]), residual, *values.shape
+    np.array([seeds + rounding]), np.array([users]), residual, *values.shape
   )
   spread = components.seed + components.user + components.residual
   return CrossedTest(
@@ -238,6 +240,12 @@ def crossed_test(difference: Float[np.ndarray, "seed user"]) -> CrossedTest:
     components,
     squares,
   )
+
+
+def _step(values: np.ndarray) -> float:
+  """The least distance of two different values, or of one from 0."""
+  found = np.unique(np.r_[0.0, np.round(values.ravel(), 12)])
+  return float(np.diff(found).min()) if len(found) > 1 else 0.0
 
 
 def power_of_design(

@@ -34,6 +34,8 @@ from recjax.evaluation.significance import benjamini_hochberg, holm
 
 BOTH, SEEDS, USERS = "seeds and users", "seeds", "users"
 ALPHA, POWER = 0.05, 0.8
+_ROUNDING = 1e-12
+"""Relative to the values: differences that vary by less do not vary."""
 
 Values = Float[np.ndarray, "seed user"]
 
@@ -100,7 +102,10 @@ def effect(a: Values, b: Float[np.ndarray, "rival other"]) -> Effect | None:
   known = ~np.isnan(gains).any(axis=0)
   gains = gains[:, known]
   num_left_out = int(np.sum(~known))
-  if not gains.size or np.ptp(gains) == 0:
+  if not gains.size:
+    return None
+  largest = max(np.abs(a[:, known]).max(), np.abs(b[:, known]).max())
+  if np.ptp(gains) <= _ROUNDING * largest:
     return None
   if min(gains.shape) >= 2:
     test = crossed_test(gains)

@@ -11,6 +11,7 @@ is 0 where they do not. Both are of the seeds that all combinations have.
 
 import dataclasses
 import itertools
+import math
 
 import numpy as np
 from jaxtyping import Float
@@ -54,14 +55,11 @@ class Interaction:
 
 
 def _levels(results: SweepResults) -> dict[str, list[str]]:
-  """The levels of each factor that have runs, in their order."""
-  found: dict[str, list[str]] = {}
-  for row in results.rows:
-    for factor, level in row.levels.items():
-      levels = found.setdefault(factor, [])
-      if level not in levels:
-        levels.append(level)
-  return found
+  """The levels of each factor, in the order of the sweep file."""
+  return {
+    factor["name"]: [level["name"] for level in factor["levels"]]
+    for factor in results.sweep["factors"]
+  }
 
 
 def is_balanced(results: SweepResults) -> bool:
@@ -76,13 +74,29 @@ def is_balanced(results: SweepResults) -> bool:
   )
 
 
-def _mean_where(results: SweepResults, wanted: dict[str, str]) -> Values:
+def _rows_where(
+  results: SweepResults, wanted: dict[str, str]
+) -> list[Combined]:
+  """The combinations that have some levels."""
+  return [r for r in results.rows if wanted.items() <= r.levels.items()]
+
+
+def _values_where(results: SweepResults, wanted: dict[str, str]) -> Values:
   """Values averaged over the combinations that have some levels."""
-  rows: list[Combined] = [
-    row for row in results.rows if wanted.items() <= row.levels.items()
-  ]
-  values = [results.values(row, results.common_seeds) for row in rows]
+  seeds = results.common_seeds
+  values = [results.values(r, seeds) for r in _rows_where(results, wanted)]
   return np.mean(np.array(values, np.float64), axis=0)
+
+
+def _mean_where(results: SweepResults, wanted: dict[str, str]) -> float:
+  """The metric of the runs, averaged likewise."""
+  metric, seeds = results.metric, results.common_seeds
+  found = [
+    row.runs[seed].result["metrics"].get(metric)
+    for row in _rows_where(results, wanted)
+    for seed in seeds
+  ]
+  return math.nan if None in found else float(np.mean(found))
 
 
 def marginals(results: SweepResults) -> list[Marginal]:
@@ -94,13 +108,13 @@ def marginals(results: SweepResults) -> list[Marginal]:
   levels = _levels(results)
   found = []
   for factor, names in levels.items():
-    base = _mean_where(results, {factor: names[0]})
+    base = _values_where(results, {factor: names[0]})
     for name in names:
-      values = _mean_where(results, {factor: name})
       gain = None
       if name != names[0]:
-        gain = effect(values, base)
-      found.append(Marginal(factor, name, float(values.mean()), gain))
+        gain = effect(_values_where(results, {factor: name}), base)
+      mean = _mean_where(results, {factor: name})
+      found.append(Marginal(factor, name, mean, gain))
   effects = corrected([each.effect for each in found])
   return [
     dataclasses.replace(each, effect=gain) for each, gain in zip(found, effects)
@@ -117,7 +131,7 @@ def interactions(results: SweepResults) -> list[Interaction]:
   found, all_effects = [], []
   for one, two in itertools.combinations(levels, 2):
     cells = {
-      (a, b): _mean_where(results, {one: a, two: b})
+      (a, b): _values_where(results, {one: a, two: b})
       for a, b in itertools.product(levels[one], levels[two])
     }
     first_a, first_b = levels[one][0], levels[two][0]
@@ -129,7 +143,10 @@ def interactions(results: SweepResults) -> list[Interaction]:
       for a, b in itertools.product(levels[one][1:], levels[two][1:])
     }
     means = np.array(
-      [[cells[a, b].mean() for b in levels[two]] for a in levels[one]]
+      [
+        [_mean_where(results, {one: a, two: b}) for b in levels[two]]
+        for a in levels[one]
+      ]
     )
     names = tuple(levels[one]), tuple(levels[two])
     found.append(Interaction((one, two), names, means, contrasts))

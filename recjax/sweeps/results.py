@@ -56,6 +56,12 @@ class Combined:
     """The hashes of the configs, by seed: equal where two names are one."""
     return tuple(self.runs[s].result["config_hash"] for s in self.seeds)
 
+  @property
+  def metrics(self) -> list[str]:
+    """The test metrics that all of its runs have."""
+    first, *others = (run.result["metrics"] for run in self.runs.values())
+    return [name for name in first if all(name in other for other in others)]
+
   def numbers(self, metric: str) -> Float[np.ndarray, " seed"]:
     """The test metric of each seed; NaN where it is undefined."""
     found = [
@@ -103,8 +109,9 @@ class SweepResults:
 
   @property
   def runs(self) -> list[Run]:
-    """All runs that are in a table."""
-    return [run for row in self.rows for run in row.runs.values()]
+    """All runs that are in a table, each once."""
+    found = {r.workdir: r for row in self.rows for r in row.runs.values()}
+    return list(found.values())
 
   @property
   def first(self) -> dict[str, Any]:
@@ -121,8 +128,8 @@ class SweepResults:
     """The test metrics that all runs have, the reported one first."""
     shared = [
       name
-      for name in self.first["metrics"]
-      if all(name in run.result["metrics"] for run in self.runs)
+      for name in self.rows[0].metrics
+      if all(name in row.metrics for row in self.rows)
     ]
     return [self.metric, *(name for name in shared if name != self.metric)]
 
@@ -219,24 +226,25 @@ def load_results(path: files.PathLike, metric: str = "") -> SweepResults:
       f"{': ' if each.reason else ''}{each.reason}"
       for each in missing[:10]
     )
-    raise errors.RunError(f"no trial of {path} has finished.{reasons}")
+    raise errors.RunError(f"no trial of {path} is in a table.{reasons}")
+  known = rows[0].metrics
+  default = select if select in known else known[0]
+  metric = metric or sweep["metric"] or default
+  names = dict.fromkeys(name for row in rows for name in row.metrics)
+  errors.check_choice("the metric of the sweep", metric, names)
+  for row in [row for row in rows if metric not in row.metrics]:
+    rows.remove(row)
+    missing += _left_out(groups[row.name], row, f"its runs have no {metric!r}")
   _check_comparable(rows)
-  known = next(iter(rows[0].runs.values())).result["metrics"]
-  default = select if select in known else next(iter(known))
-  found = SweepResults(
+  return SweepResults(
     folder.path,
     sweep,
-    metric or sweep["metric"] or default,
+    metric,
     select,
     next(iter(groups)),
     tuple(rows),
     tuple(missing),
   )
-  for run in found.runs:
-    errors.check_choice(
-      "the metric of the sweep", found.metric, run.result["metrics"]
-    )
-  return found
 
 
 def _combined(
@@ -255,20 +263,22 @@ def _combined(
       runs[trial.seed] = run
     elif lost is not None:
       missing.append(lost)
-  if any(each.state == folders.STOPPED for each in missing):
-    missing += [
-      Missing(
-        trial,
-        folders.FINISHED,
-        "left out, for another seed of these settings was stopped early",
-      )
-      for trial in trials
-      if trial.seed in runs
-    ]
-    runs = {}
-  if not runs:
-    return None, missing
-  return Combined(name, dict(trials[0].levels), runs), missing
+  row = Combined(name, dict(trials[0].levels), runs) if runs else None
+  if row and any(each.state == folders.STOPPED for each in missing):
+    reason = "another seed of these settings was stopped early"
+    return None, missing + _left_out(trials, row, reason)
+  return row, missing
+
+
+def _left_out(
+  trials: Sequence[Trial], row: Combined, reason: str
+) -> list[Missing]:
+  """The finished trials of a row that is in no table."""
+  return [
+    Missing(trial, folders.FINISHED, f"left out: {reason}")
+    for trial in trials
+    if trial.seed in row.runs
+  ]
 
 
 def _load(

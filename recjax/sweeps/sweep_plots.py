@@ -20,7 +20,11 @@ from recjax.runs.plot_style import (
 )
 from recjax.sweeps.marginals import Interaction, Marginal
 from recjax.sweeps.results import Combined, SweepResults
-from recjax.sweeps.sweep_tables import interval_of_seeds, is_search
+from recjax.sweeps.sweep_tables import (
+  by_validation,
+  interval_of_seeds,
+  is_search,
+)
 
 _MOST_CURVES = 8
 _COLOURS = (*SERIES, "#b7791f", "#2c7a7b", "#97266d", "#4a5568")
@@ -62,8 +66,7 @@ def curves_figure(results: SweepResults, metric: str) -> mpl_figure.Figure:
   """
   figure = new_figure(8.4, 4.2)
   axes = figure.subplots()
-  sign = labels.better(metric) or 1
-  ordered = sorted(results.rows, key=lambda r: -sign * r.validation(metric))
+  ordered = by_validation(results, metric)
   for colour, row in zip(_COLOURS, ordered[:_MOST_CURVES]):
     steps, mean, deviation = _curve(row, f"validation/{metric}")
     axes.plot(steps, mean, color=colour, linewidth=1.6, label=row.name)
@@ -106,11 +109,15 @@ def _curve(
 
 
 def cost_figure(results: SweepResults) -> mpl_figure.Figure:
-  """Quality against the time of a run, and who is not beaten in both."""
+  """Quality against the time of a run, and who is not beaten in both.
+
+  What has no value is left out; one has one.
+  """
   figure = new_figure(8.0, 4.2)
   axes = figure.subplots()
-  secs = np.array([row.wall_secs() for row in results.rows])
-  values = np.array([row.mean(results.metric) for row in results.rows])
+  rows = [r for r in results.rows if np.isfinite(r.mean(results.metric))]
+  secs = np.array([row.wall_secs() for row in rows])
+  values = np.array([row.mean(results.metric) for row in rows])
   sign = labels.better(results.metric) or 1
   order = np.argsort(secs, kind="stable")
   best = np.maximum.accumulate(sign * values[order])
@@ -119,7 +126,7 @@ def cost_figure(results: SweepResults) -> mpl_figure.Figure:
     secs[front] / 60, values[front], where="post", color=PALE, linewidth=2
   )
   axes.plot(secs / 60, values, "o", color=BLUE, markersize=7)
-  for row, x, y in zip(results.rows, secs / 60, values):
+  for row, x, y in zip(rows, secs / 60, values):
     axes.annotate(
       row.name, (x, y), (7, -3), fontsize=8.5, color=INK,
       textcoords="offset points",
@@ -200,15 +207,17 @@ def parallel_figure(
 
   Args:
     results: of the sweep.
-    values: by combination; the last axis, and the colour.
+    values: by combination; the last axis, and the colour. What is NaN is
+      left out; one is a number at least.
     label: of these.
     lower: whether lower values are better, and stand on top.
   """
+  rows = [row for row in results.rows if np.isfinite(values[row.name])]
   factors = list(results.rows[0].levels)
   columns = [
-    _coordinates([row.levels[name] for row in results.rows]) for name in factors
+    _coordinates([row.levels[name] for row in rows]) for name in factors
   ]
-  last = np.array([values[row.name] for row in results.rows])
+  last = np.array([values[row.name] for row in rows])
   spread = np.ptp(last) or 1.0
   heights = (last - last.min()) / spread
   if lower:
@@ -217,8 +226,8 @@ def parallel_figure(
   axes = figure.subplots()
   shades = colors.LinearSegmentedColormap.from_list("blue", ["#d5dee8", BLUE])
   lines = np.stack([*(places for places, _ in columns), heights], axis=1)
-  for row, height in sorted(zip(lines, heights), key=lambda pair: pair[1]):
-    axes.plot(range(len(row)), row, color=shades(height), linewidth=1.6)
+  for line, height in sorted(zip(lines, heights), key=lambda pair: pair[1]):
+    axes.plot(range(len(line)), line, color=shades(height), linewidth=1.6)
   ends = [(0.0, last.min()), (1.0, last.max())]
   if lower:
     ends = [(0.0, last.max()), (1.0, last.min())]

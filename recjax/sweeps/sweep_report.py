@@ -1,6 +1,7 @@
 """The report of a sweep: Markdown, HTML and LaTeX, from its records alone."""
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Mapping
 
@@ -9,6 +10,7 @@ import rich.console
 import rich.table
 import rich.text
 from matplotlib import figure as mpl_figure
+from matplotlib import text as mpl_text
 
 from recjax import files
 from recjax.runs import html_page, labels, latex, plots, tables
@@ -62,17 +64,24 @@ def make_report(results: SweepResults) -> SweepReport:
   found += [] if missing is None else [missing]
   if results.select in (results.first.get("validation") or {}):
     figures["curves"] = sweep_plots.curves_figure(results, results.select)
-  figures["cost"] = sweep_plots.cost_figure(results)
+  if any(math.isfinite(row.mean(results.metric)) for row in results.rows):
+    figures["cost"] = sweep_plots.cost_figure(results)
   if min(len(row.levels) for row in results.rows) > 1:
-    figures["parallel"] = _parallel(results)
+    figures |= _parallel(results)
+  for figure in figures.values():
+    for text in figure.findobj(mpl_text.Text):
+      text.set_parse_math(False)  # A "$" in a name starts no formula.
   images = {name: png_bytes(figure) for name, figure in figures.items()}
   return SweepReport(
     results.sweep["title"], _facts(results), tuple(found), images
   )
 
 
-def _parallel(results: SweepResults) -> mpl_figure.Figure:
-  """By what a combination is judged: in a search, by validation alone."""
+def _parallel(results: SweepResults) -> dict[str, mpl_figure.Figure]:
+  """By what a combination is judged: in a search, by validation alone.
+
+  Nothing where that is defined for none.
+  """
   is_search = sweep_tables.is_search(results)
   if is_search:
     name = f"validation {labels.metric_label(results.select)}"
@@ -80,10 +89,13 @@ def _parallel(results: SweepResults) -> mpl_figure.Figure:
   else:
     name = f"test {labels.metric_label(results.metric)}"
     values = {r.name: r.mean(results.metric) for r in results.rows}
+  if not any(map(math.isfinite, values.values())):
+    return {}
   judge = results.select if is_search else results.metric
-  return sweep_plots.parallel_figure(
+  figure = sweep_plots.parallel_figure(
     results, values, name, lower=labels.better(judge) < 0
   )
+  return {"parallel": figure}
 
 
 def _facts(results: SweepResults) -> tuple[tuple[str, str], ...]:
@@ -103,7 +115,7 @@ def _facts(results: SweepResults) -> tuple[tuple[str, str], ...]:
     ("settings of all", "; ".join(sweep["bindings"])),
     ("shape", sweep["shape"].replace("_", " ")),
     ("seeds", ", ".join(map(str, sweep["seeds"]))),
-    ("runs", f"{len(runs)} finished, {len(results.missing)} not"),
+    ("runs", f"{len(runs)} in the tables, {len(results.missing)} not"),
     ("time of all runs", labels.duration(secs)),
     ("device", " / ".join(devices)),
     ("data set", data),
@@ -222,7 +234,7 @@ def print_report(
 def _shown(title: str, table: Table) -> rich.table.Table:
   """A table in a terminal, without what only a page has room for."""
   shown = rich.table.Table(
-    title=title,
+    title=rich.text.Text(title, "table.title"),
     title_justify="left",
     box=rich.box.SIMPLE_HEAD,
     pad_edge=False,
@@ -232,7 +244,7 @@ def _shown(title: str, table: Table) -> rich.table.Table:
   for place in places:
     is_number = any(row[place].is_number for row in table.rows)
     shown.add_column(
-      table.header[place],
+      rich.text.Text(table.header[place]),
       justify="right" if is_number else "left",
       no_wrap=is_number,
       overflow="fold",

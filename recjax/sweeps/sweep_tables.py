@@ -28,7 +28,7 @@ _ASKED = {
   USERS: (
     "Over users alone, with one seed, the tests (Student's paired) ask whether"
     " these very models differ for new users: two trainings of one config may"
-    " well do. They are not corrected, and no finding."
+    " well do. Such p-values are not corrected, and no finding."
   ),
 }
 
@@ -187,8 +187,8 @@ def _note(results: SweepResults, effects: Sequence[Effect | None]) -> str:
   tested = _tested_text(effects)
   if not tested:
     return (
-      f"{text} Nothing was tested: no combination has a seed in common with the"
-      " baseline, or nothing differs."
+      f"{text} Nothing was tested: a test needs two seeds in common with the"
+      " baseline, or one and values of users; and something that differs."
     )
   return f"{text} Differences are from {results.baseline!r}. {tested}"
 
@@ -199,10 +199,12 @@ def _tested_text(effects: Sequence[Effect | None]) -> str:
   if not known:
     return ""
   overs = {each.over for each in known}
-  parts = [
-    "Intervals of differences are not corrected; p-values are, over the rows"
-    " of the table, by Holm's rule and by Benjamini and Hochberg's."
-  ]
+  parts = ["Intervals of differences are not corrected."]
+  if overs != {USERS}:
+    parts = [
+      "Intervals of differences are not corrected; p-values are, over the rows"
+      " of the table, by Holm's rule and by Benjamini and Hochberg's."
+    ]
   parts += [text for over, text in _ASKED.items() if over in overs]
   most = max(known, key=lambda each: each.num_seeds)
   users = f" and {most.num_users:,} users" if most.num_users > 1 else ""
@@ -222,16 +224,29 @@ def _tested_text(effects: Sequence[Effect | None]) -> str:
   return " ".join(parts)
 
 
+def by_validation(results: SweepResults, metric: str) -> list[Combined]:
+  """The rows by a validation metric, the best first, undefined ones last."""
+  sign = labels.better(metric) or 1
+
+  def place(row: Combined) -> tuple[bool, float]:
+    value = row.validation(metric)
+    return math.isnan(value), 0.0 if math.isnan(value) else -sign * value
+
+  return sorted(results.rows, key=place)
+
+
 def search_table(results: SweepResults) -> Table:
   """Combinations by their validation metric, the best first."""
   select = results.select
-  sign = labels.better(select) or 1
-  ordered = sorted(results.rows, key=lambda r: -sign * r.validation(select))
+  ordered = by_validation(results, select)
   factors = list(results.rows[0].levels)
   rows = [
     (
       *(Cell(row.levels[name]) for name in factors),
-      _number(_value(row.validation(select)), is_best=place == 0),
+      _number(
+        _value(row.validation(select)),
+        is_best=place == 0 and math.isfinite(row.validation(select)),
+      ),
       _mean_cell(row, results.metric),
       _number(str(len(row.seeds))),
       _number(labels.duration(row.wall_secs())),

@@ -134,6 +134,8 @@ def test_what_can_not_be_told_is_none():
   assert effect(np.ones((1, 1)), np.zeros((1, 1))) is None
   assert effect(np.ones((5, 1)), np.zeros((5, 1))) is None
   assert effect(np.full((2, 3), np.nan), same[:2, :3]) is None
+  # Gains of .01 that differ by rounding.
+  assert effect(np.array([[0.31], [0.41]]), np.array([[0.3], [0.4]])) is None
 
 
 def test_other_shapes_are_told():
@@ -161,6 +163,19 @@ def test_false_alarms_of_whole_tables_keep_to_the_level(users):
     found = effects_of(planted(random, 5, users=users))
     alarms += any(each.p_holm < 0.05 for each in found[1:])
   # .05 and three standard deviations of a binomial.
+  assert alarms / num_sweeps <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / num_sweeps)
+
+
+def test_hits_of_two_seeds_are_no_sure_thing():
+  """Means of 0 and 1 over two seeds are often equal, by chance alone."""
+  random = np.random.default_rng(10)
+  num_sweeps, alarms = 150, 0
+  for _ in range(num_sweeps):
+    chance = random.beta(0.5, 9.5, size=300)
+    hits = [1.0 * (random.random((2, 300)) < chance) for _ in range(7)]
+    found = effects_of(hits)
+    assert all(each.p_value > 0 for each in found[1:])
+    alarms += any(each.p_holm < 0.05 for each in found[1:])
   assert alarms / num_sweeps <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / num_sweeps)
 
 

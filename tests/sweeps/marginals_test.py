@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from recjax.runs.record import RunRecord
 from recjax.sweeps.effects import effect
 from recjax.sweeps.marginals import interactions, is_balanced, marginals
 from recjax.sweeps.results import load_results
@@ -75,3 +76,28 @@ def test_a_grid_with_a_hole_is_not_balanced(make_folder):
 def test_an_ablation_is_not_balanced(make_folder):
   folder = make_folder(sweep_of("one_at_a_time"), value_of)
   assert not is_balanced(load_results(folder.path))
+
+
+def test_a_grid_that_lost_a_level_has_no_other_reference(make_folder):
+  folder = make_folder(
+    sweep_of(), value_of, skip=lambda t: t.levels["depth"] == "1"
+  )
+  assert not is_balanced(load_results(folder.path))
+
+
+def test_means_are_those_of_the_runs_where_users_have_no_value(make_folder):
+  folder = make_folder(sweep_of(), value_of)
+  for trial in folder.read_trials():
+    record = RunRecord(folder.workdir(trial.key))
+    users = record.load_per_user("test")
+    users["ndcg@10"][3] = np.nan
+    record.save_per_user("test", **users)
+  results = load_results(folder.path)
+  of_rows = {row.name: row.mean("ndcg@10") for row in results.rows}
+  found = {(m.factor, m.level): m for m in marginals(results)}
+  expected = of_rows["depth 2, size s"] + of_rows["depth 2, size l"]
+  np.testing.assert_allclose(found["depth", "2"].mean, expected / 2)
+  effect_of_depth = found["depth", "2"].effect
+  assert effect_of_depth is not None and effect_of_depth.num_left_out == 1
+  (pair,) = interactions(results)
+  np.testing.assert_allclose(pair.means.ravel(), list(of_rows.values()))

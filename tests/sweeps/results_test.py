@@ -164,3 +164,29 @@ def test_a_stranger_to_all_seeds_of_the_first_row_is_of_the_same_data(
   )
   with pytest.raises(RunError, match="Such numbers are not compared"):
     load_results(folder.path)
+
+
+def test_a_row_without_the_metric_is_left_out(make_folder):
+  of_last = lambda trial: trial.combination == "depth 2, size l"
+  folder = make_folder(sweep_of(), value_of, skip=of_last)
+  make_folder(
+    sweep_of(),
+    value_of,
+    skip=lambda trial: not of_last(trial),
+    metrics={"ndcg@10": 0.5},
+  )
+  results = load_results(folder.path, "hit_rate@10")
+  assert [row.name for row in results.rows][-1] == "depth 2, size s"
+  assert [each.reason for each in results.missing] == [
+    "left out: its runs have no 'hit_rate@10'"
+  ] * 3
+  assert len(load_results(folder.path).rows) == 4
+
+
+def test_where_all_were_stopped_it_is_said(make_folder):
+  folder = make_folder(sweep_of(), value_of, skip=lambda t: t.seed == 2)
+  for trial in folder.read_trials():
+    if trial.seed == 2:
+      folder.stop(trial.key, "median rule at step 20")
+  with pytest.raises(RunError, match="(?s)no trial of .* is in a table.*left"):
+    load_results(folder.path)

@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -27,7 +28,7 @@ def test_a_grid_has_marginals_and_interactions(make_folder):
     "parallel",
   ]
   facts = dict(report.facts)
-  assert facts["runs"] == "12 finished, 0 not"
+  assert facts["runs"] == "12 in the tables, 0 not"
   assert facts["device"] == "CPU, 2 cores"
   assert facts["time of all runs"] == "24 min 00 s"  # 4 x (1 + 2 + 3) min.
 
@@ -81,3 +82,28 @@ def test_in_a_terminal(make_folder, width):
   assert "Depth and size: combinations" in text
   assert "depth 2, size l" in text and "reference" in text
   assert "not finished" in text
+
+
+def test_names_are_no_markup_and_no_formula(make_folder, tmp_path):
+  names = {"level": "no [mask] a", "title": "T [/v2] of [x]", "factor": "g [y]"}
+  factors = [
+    {"name": names["factor"], "levels": {
+      names["level"]: ["A.b = 1"], "a $_$ b": ["A.b = 2"]}},
+    {"name": "size", "levels": {"s": ["C.d = 1"], "l": ["C.d = 2"]}},
+  ]  # fmt: skip
+  sweep = sweep_of(num_seeds=2, title=names["title"], factor=factors)
+  folder = make_folder(sweep, value_of)
+  out = Console(file=io.StringIO(), width=200, force_terminal=False)
+  print_report(folder.path, console=out)
+  text = out.file.getvalue()
+  assert names["level"] in text and names["title"] in text
+  write_report(folder.path, tmp_path / "out")
+  assert (tmp_path / "out" / "plots" / "parallel.png").exists()
+
+
+def test_an_undefined_metric_still_makes_a_report(make_folder):
+  nan = lambda trial: (
+    value_of(trial) * (np.nan if trial.combination == "depth 2, size l" else 1)
+  )
+  folder = make_folder(sweep_of(num_seeds=2), nan)
+  assert "cost" in make_report(load_results(folder.path)).images

@@ -1,6 +1,7 @@
 """Tables of sweeps say what SciPy and NumPy say."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -66,7 +67,8 @@ def test_one_seed_has_the_interval_over_users(make_folder):
   assert texts(table, "tested over")[1:] == ["users"] * 3
   assert texts(table, "p (Holm)")[1:] == ["–"] * 3
   assert not any(cell.is_best for row in table.rows for cell in row[2:])
-  assert "They are not corrected, and no finding." in table.note
+  assert "Such p-values are not corrected, and no finding." in table.note
+  assert "p-values are, over the rows" not in table.note
   assert "There are 1 seed and 40 users." in table.note
 
 
@@ -121,6 +123,19 @@ def test_a_search_is_ordered_by_validation_alone(make_folder):
   assert [row[2].is_best for row in table.rows] == [True, False, False, False]
   assert texts(table, "depth")[0] == "2" and texts(table, "size")[0] == "l"
   assert "must choose nothing" in table.note
+
+
+def test_an_undefined_validation_stands_last(make_folder):
+  folder = make_folder(sweep_of(num_seeds=1), value_of)
+  for trial, value in zip(folder.read_trials(), (0.2, None, 0.4, 0.3)):
+    path = folder.workdir(trial.key) / "result.json"
+    result = json.loads(path.read_text())
+    result["validation"]["ndcg@10"] = value
+    path.write_text(json.dumps(result))
+  table = search_table(load_results(folder.path))
+  shown = texts(table, "validation NDCG@10")
+  assert shown == ["0.4000", "0.3000", "0.2000", "undefined"]
+  assert [row[2].is_best for row in table.rows] == [True, False, False, False]
 
 
 def test_what_is_undefined_is_said_and_not_the_best(make_folder):
