@@ -147,7 +147,7 @@ class RankingExperiment:
           f"{self.source.name} has no {part} rows, by which a run is judged:"
           f" give {type(self.source).__name__} some."
         )
-    self._check_parts(parts)
+    found = self._check_parts(parts)
     select = f"best validation {self.train.select.replace('auc', 'AUC')}"
     if self.train.select == LAST:
       select = "last weights"
@@ -166,12 +166,15 @@ class RankingExperiment:
       ),
       protocol=protocol,
       slices={name: slice_column(features.spec(name)) for name in self.slices},
+      **found,
     )
     bench.check_in_passing()
     return bench
 
-  def _check_parts(self, parts: ExampleParts) -> None:
-    """Looks at what the rows hold, before anything is made of them."""
+  def _check_parts(self, parts: ExampleParts) -> dict[str, Any]:
+    """Looks at what rows hold; gives what the bench is to know of it."""
+    del parts
+    return {}
 
   def _bench(self, *, fields, numeric, **options: Any) -> RankingBench:
     """The task beside its data."""

@@ -27,7 +27,13 @@ from recjax.errors import ConfigError, DataError
 from recjax.evaluation import classification_intervals
 from recjax.evaluation.classification import ClassificationResult
 from recjax.evaluation.classification_intervals import MAX_BLOCKS
-from recjax.evaluation.classification_judge import Judge, Rows
+from recjax.evaluation.classification_judge import (
+  OF_CLASSES,
+  OF_PROBABILITIES,
+  Judge,
+  Rows,
+  check_base_rate,
+)
 from recjax.evaluation.classification_protocol import ClassificationProtocol
 from recjax.features import hashing
 from recjax.metrics import auc, calibration, classification, roc
@@ -40,8 +46,6 @@ from recjax.metrics.streaming import (
 
 NUM_BINS = 2**17
 _EDGE = 8.0
-_OF_PROBABILITIES = {"log_loss", "normalized_entropy", "ece"}
-_OF_CLASSES = {"auc"} | _OF_PROBABILITIES
 _Column = Float[np.ndarray, " row"] | Float[Array, " row"]
 
 
@@ -68,8 +72,13 @@ class RunningJudge:
   Attributes:
     protocol: how they are judged.
     from_logits: whether the scores are logits.
-    base_rate: the mean label of the training data, for the floor.
+    base_rate: the mean label of the training data, for the floor and where the
+      protocol takes the entropy of the training rate.
     seed: of the bootstrap.
+
+  Raises:
+    ConfigError: a metric needs all examples at once, or the base rate is none.
+    DataError: the base rate is needed and not given.
   """
 
   def __init__(
@@ -82,6 +91,7 @@ class RunningJudge:
     seed: int = 0,
   ):
     check_in_passing(protocol, "but examples pass by.")
+    check_base_rate(protocol, base_rate)
     self.protocol, self.from_logits = protocol, from_logits
     self.base_rate, self.seed = base_rate, seed
     self._start = time.perf_counter()
@@ -95,7 +105,7 @@ class RunningJudge:
       masses = StreamingAUC.init(num_bins=num_bins, low=low, high=high)
       # With weights, variances need the sums of their squares.
       self._state |= {"masses": masses, "squares": masses}
-    if self._names & _OF_PROBABILITIES:
+    if self._names & OF_PROBABILITIES:
       self._state["bins"] = StreamingCalibration.init(
         resolution=protocol.ece_bins, from_logits=from_logits
       )
@@ -147,10 +157,10 @@ class RunningJudge:
        "weights must be finite and not negative"),
       (np.isnan(score), score, "scores are NaN: the model has diverged"),
     ]  # fmt: skip
-    if self._names & _OF_CLASSES:
+    if self._names & OF_CLASSES:
       bad = (label != 0) & (label != 1)
       rules.append((bad, label, "labels must be 0 or 1"))
-    if self._names & _OF_PROBABILITIES and not self.from_logits:
+    if self._names & OF_PROBABILITIES and not self.from_logits:
       text = "scores must be probabilities in [0, 1], or give from_logits=True"
       rules.append(((score < 0) | (score > 1), score, text))
     for bad, values, text in rules:
@@ -163,7 +173,7 @@ class RunningJudge:
   def _add_to_blocks(self, score, label, weight, *, blocks) -> None:
     p = np.asarray(probabilities(score, from_logits=self.from_logits))
     loss = np.zeros_like(p)
-    if self._names & _OF_PROBABILITIES:
+    if self._names & OF_PROBABILITIES:
       loss = classification.log_losses(
         score,
         label,
@@ -281,7 +291,7 @@ class RunningJudge:
     if rate is None:
       return {}
     weight, _, _, positive = self._sums.sum(axis=1)
-    if not self._names & _OF_CLASSES:
+    if not self._names & OF_CLASSES:
       square = self._label_squares - 2 * rate * positive + rate**2 * weight
       return {"rmse": float(np.sqrt(square / weight))}
     weights = np.array([weight - positive, positive])

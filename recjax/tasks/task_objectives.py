@@ -23,9 +23,10 @@ click, is trained in one of these spaces:
 
 with p = sigmoid(l). In all but the first y_t is 0 where y_s is, whatever its
 column and `where` say, and a row counts where y_s is known, and y_t if y_s is
-1: so a label may as well be null where nothing could happen. In the last two p_s is not differentiated, and clipped
-below. The imputed loss of a row is bce(l_t, sigmoid(m)), of a further output m
-of the model, and m is trained to meet the loss where it is known, by
+1: so a label may as well be null where nothing could happen. In the last two
+p_s is not differentiated, and clipped below. The imputed loss of a row is
+bce(l_t, sigmoid(m)), of a further output m of the model, and m is trained to
+meet the loss where it is known, by
 (bce(l_t, y_t) - bce(l_t, sigmoid(m)))^2 / p_s. Deviation from ESCM2, whose
 output is the loss itself: that one does not hold l_t, so that nothing of the
 doubly robust loss but its inverse propensities would reach the task's tower.
