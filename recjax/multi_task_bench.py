@@ -146,6 +146,9 @@ class MultiTaskBench(RankingBench):
             base_rate=self.base_rates.get(name),
           )
         judges[name].add(score, label, batch.get("weight"), batch["where"])
+    if part == "validation":
+      for name, judge in judges.items():
+        judge.warn(f"{self.data_name} validation, {name}")
     results = {
       name: judge.result(intervals=intervals) for name, judge in judges.items()
     }

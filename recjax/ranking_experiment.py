@@ -20,6 +20,7 @@ from recjax.data.prepare import ExampleSource, prepare_examples
 from recjax.embeddings.groups import CategoricalField, TableSettings
 from recjax.errors import ConfigError, DataError, check_choice, check_range
 from recjax.evaluation.classification_protocol import ClassificationProtocol
+from recjax.evaluation.running_judge import binned
 from recjax.features.encoders import owner
 from recjax.features.fitted import FittedFeatures, fit_features
 from recjax.features.inference import infer_specs
@@ -95,6 +96,12 @@ class RankingExperiment:
         "RankingExperiment.source must be a source of labelled examples such"
         f" as @frappe.Frappe(); got {self.source!r}."
       )
+    if self.protocol.auc_bins:
+      raise ConfigError(
+        f"{owner_name}.protocol: auc_bins tells how test rows were judged, and"
+        " is not to be set: StreamConfig.exact_rows says which rows pass by;"
+        f" got {self.protocol.auc_bins}."
+      )
     names = (*self._metric_names(), LAST)
     check_choice("TrainConfig.select", self.train.select, names)
     if self.stream is not None:
@@ -156,6 +163,8 @@ class RankingExperiment:
       split=self.source.name,
       selection=self.protocol.selection or select,
     )
+    if parts.in_passing("test"):
+      protocol = binned(protocol)
     features = parts.features
     bench = self._bench(
       data_name=self.source.name,

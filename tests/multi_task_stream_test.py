@@ -259,6 +259,8 @@ def test_rows_that_pass_by_are_judged_alike(folder):
     assert one.tasks[name].num_examples == result.num_examples
   facts = passing.facts(one)
   assert any("auc is that of scores in" in note for note in facts["notes"])
+  assert passing.protocol.auc_bins == 2**17 and not exact.protocol.auc_bins
+  assert passing.protocol.hash() != exact.protocol.hash()
   for name, found in exact.facts(other)["expert_utilization"].items():
     told = facts["expert_utilization"][name]
     np.testing.assert_allclose(told, found, rtol=1e-5)
@@ -487,6 +489,17 @@ def test_bad_positions_are_told_while_rows_are_encoded(tmp_path):
   open_bench(tmp_path, **options)  # A position is read in training alone.
 
 
+def test_a_truth_without_a_first_position_is_told_before_training(tmp_path):
+  table = table_of("train")
+  place = table.column_names.index("position")
+  later = np.maximum(table.column("position").to_numpy(), 2)
+  write(tmp_path, train=table.set_column(place, "position", pa.array(later)))
+  options = {"objectives": BIASED, "position_bias": PositionTower(**POSITIONS)}
+  for stream in (None, STREAM):
+    with pytest.raises(DataError, match="no row of training has 'position' 1"):
+      open_bench(tmp_path, stream=stream, **options)
+
+
 # --- What is refused ---------------------------------------------------------
 
 
@@ -512,6 +525,11 @@ def test_what_a_part_that_passes_by_can_not_have(folder, options, message):
   with pytest.raises(ConfigError, match=f"{message}.*StreamConfig.exact_rows"):
     open_bench(folder, stream=FEW, **options)
   open_bench(folder, **options)
+
+
+def test_bins_of_an_auc_are_told_and_not_asked_for():
+  with pytest.raises(ConfigError, match="auc_bins tells how test rows were"):
+    experiment(protocol=ClassificationProtocol(auc_bins=100))
 
 
 # --- The published files -----------------------------------------------------
