@@ -125,7 +125,6 @@ def evaluate_examples(
     ConfigError: an option is out of range.
   """
   start = time.perf_counter()
-  protocol = dataclasses.replace(protocol, auc_bins=0)  # All is exact here.
   check_range("max_slice_values", max_slice_values, 1, integer=True)
   score = score if hasattr(score, "shape") else _joined(score)
   if protocol.weights == "none":
@@ -166,7 +165,8 @@ def _judged(
     reliability=judge.curve(rows) if _asks_probabilities(judge) else None,
     roc=_roc(rows),
     wall_secs=time.perf_counter() - start,
-    protocol=judge.protocol,
+    # All is exact here, even where other rows of a run pass by.
+    protocol=dataclasses.replace(judge.protocol, auc_bins=0),
   )
 
 
