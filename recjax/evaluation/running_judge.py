@@ -221,9 +221,9 @@ class RunningJudge:
     """
     if "auc" in self._names and self.auc_error > _FAR:
       logging.warning(
-        "%s: scores are so close to each other that their AUC in %s bins is"
-        " right to %.1g alone. Raise StreamConfig.exact_rows if memory holds"
-        " all of them, or select by another metric.",
+        "%s: scores are so close to each other, or equal, that their AUC in %s"
+        " bins is right to %.1g alone. Raise StreamConfig.exact_rows if memory"
+        " holds all of them, or select by another metric.",
         name,
         f"{self.protocol.auc_bins:,}",
         _up(self.auc_error),

@@ -74,7 +74,8 @@ class Objective:
     label: column of its labels; "" is the name.
     kind: "binary" or "real".
     log_label: a real label y is trained and judged as ln(1 + y).
-    where: column that is 1 in the rows that count, and 0 or null in others.
+    where: column that is 1 in the rows that count, and 0 or null in others;
+      in all spaces but "given" those count besides where `given` is 0.
     given: another task on whose positives alone the label tells something.
     space: "given", "entire", "inverse" or "doubly_robust": where such a task
       is trained.
