@@ -14,7 +14,7 @@ all rows, "auc/click@served" and "auc/click*conversion@served".
 import dataclasses
 import functools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -51,12 +51,11 @@ from recjax.runs.reliability_plot import plot_reliability, plot_roc
 from recjax.runs.task_plots import plot_conflict, plot_utilization
 from recjax.tasks.multi_task import BALANCING, MultiTaskRanking
 from recjax.tasks.position_bias import TOWER
-from recjax.tasks.task_labels import Numbers
+from recjax.tasks.task_labels import Numbers, served_name
 from recjax.tested_tasks import (
   RunningUtilization,
   TestedTasks,
   judged_rows,
-  served_name,
   task_protocol,
 )
 from recjax.types import Params
@@ -69,12 +68,15 @@ class MultiTaskBench(RankingBench):
   Attributes:
     served: makes one score of all tasks, which is judged as well.
     front: which weights of such a score are tried.
+    base_rates: the mean training label of all that is judged, such as
+      "click*buy", for its floor and the entropy of the training rate.
   """
 
   task: MultiTaskRanking
   parts: Any
   served: ServedScore | None = None
   front: ParetoFront | None = None
+  base_rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
   def validate(self, weights: Params) -> dict[str, float]:
     """Validation metrics of all tasks, and how spread the gates are."""
@@ -138,9 +140,15 @@ class MultiTaskBench(RankingBench):
       rows = judged_rows(self.task.objectives, np.asarray(logits), numbers)
       for name, kind, score, label in rows:
         if name not in judges:
-          protocol = task_protocol(kind, self.protocol)
-          judges[name] = RunningJudge(protocol, from_logits=kind == "binary")
+          judges[name] = RunningJudge(
+            task_protocol(kind, self.protocol),
+            from_logits=kind == "binary",
+            base_rate=self.base_rates.get(name),
+          )
         judges[name].add(score, label, batch.get("weight"), batch["where"])
+    if part == "validation":
+      for name, judge in judges.items():
+        judge.warn(f"{self.data_name} validation, {name}")
     results = {
       name: judge.result(intervals=intervals) for name, judge in judges.items()
     }
@@ -225,6 +233,7 @@ class MultiTaskBench(RankingBench):
         protocol=task_protocol(kind, self.protocol),
         where=known,
         from_logits=kind == "binary",
+        base_rate=self.base_rates.get(name),
         groups=groups,
         slices=slices,
         **options,

@@ -12,6 +12,7 @@ from recjax.balancing.fixed_weights import FixedWeights
 from recjax.data.example_parts import ExampleParts
 from recjax.data.examples import PARTS
 from recjax.data.label_columns import LabelRule, check_labels, label_names
+from recjax.data.propensities.positions import position_means
 from recjax.errors import ConfigError
 from recjax.evaluation.served_front import ParetoFront
 from recjax.evaluation.served_score import ServedScore
@@ -20,7 +21,13 @@ from recjax.multi_task_bench import MultiTaskBench
 from recjax.ranking_experiment import RankingExperiment
 from recjax.tasks.multi_task import MultiTaskRanking
 from recjax.tasks.position_bias import biased_label, check_position_bias
-from recjax.tasks.task_labels import check_counts, count_labels, label_rules
+from recjax.tasks.task_labels import (
+  LabelCounts,
+  base_rates,
+  check_counts,
+  count_labels,
+  label_rules,
+)
 from recjax.tasks.task_objectives import (
   Objective,
   check_objectives,
@@ -145,32 +152,60 @@ class MultiTaskExperiment(RankingExperiment):
       own += self.position_bias.no_features
     return (*super()._no_features, *own, *filter(None, truths))
 
-  def _check_parts(self, parts: ExampleParts) -> None:
+  def _check_parts(self, parts: ExampleParts) -> dict[str, Any]:
     """Looks at the labels of all parts, before anything is trained."""
+    self._check_positions(parts)
+    weighted = self.protocol.weights == "given"
+    of_training = self.protocol.entropy_rate == "training"
+    name = self.source.name
     for part in PARTS:
-      counts = count_labels(
-        self.objectives,
-        self._checked_blocks(parts, part),
-        training=part == "train",
-      )
+      # The loss heeds weights, whatever the protocol says.
       check_counts(
         self.objectives,
-        counts,
-        name=self.source.name,
+        self._counts(parts, part, weighted=weighted or part == "train"),
+        name=name,
         part=part,
         select=self.train.select,
+        training_rate=of_training,
       )
+    metrics = {metric for _, metric, _ in self.protocol.values()}
+    rates = base_rates(
+      self.objectives,
+      self._counts(parts, "train", weighted=weighted),
+      name=name,
+      needed=of_training and "normalized_entropy" in metrics,
+    )
+    return {"base_rates": rates}
+
+  def _check_positions(self, parts: ExampleParts) -> None:
+    """Makes the true curve, which says if it can not be."""
+    bias = self.position_bias
+    if bias is None or not bias.truth:
+      return
+    rules = tuple(rule for rule in bias.label_rules if rule.train_only)
+    blocks = (block for block, _ in self._checked_blocks(parts, "train", rules))
+    position_means(blocks, bias.column, bias.num_positions, truth=bias.truth)
+
+  def _counts(
+    self, parts: ExampleParts, part: str, *, weighted: bool
+  ) -> dict[str, LabelCounts]:
+    """How many labels count, which keep to their rules."""
+    blocks = self._checked_blocks(parts, part, self._label_rules)
+    return count_labels(
+      self.objectives,
+      ((block, weight if weighted else None) for block, weight in blocks),
+    )
 
   def _checked_blocks(
-    self, parts: ExampleParts, part: str
-  ) -> Iterator[dict[str, np.ndarray]]:
+    self, parts: ExampleParts, part: str, rules: tuple[LabelRule, ...]
+  ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
     """The columns of labels, some rows at a time, that keep to their rules."""
-    rules, first_row = self._label_rules, 0
-    for block in parts.number_blocks(part, label_names(rules)):
+    first_row = 0
+    for block, weight in parts.weighted_blocks(part, label_names(rules)):
       name = f"{self.source.name} {part}"
       check_labels(rules, block, name=name, part=part, first_row=first_row)
       first_row += len(next(iter(block.values())))
-      yield block
+      yield block, weight
 
   def _bench(self, *, fields, numeric, **options: Any) -> MultiTaskBench:
     bias = self.position_bias

@@ -171,6 +171,8 @@ class RankingBench:
     for batch in self.parts.batches(part, PREDICT_BATCH):
       logit = np.asarray(self._scores(weights, batch))
       judge.add(logit, batch["label"], batch.get("weight"), batch["where"])
+    if part == "validation":
+      judge.warn(f"{self.data_name} validation")  # A test has its notes.
     return judge.result(**options)
 
   def check_in_passing(self) -> None:

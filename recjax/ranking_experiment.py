@@ -20,6 +20,7 @@ from recjax.data.prepare import ExampleSource, prepare_examples
 from recjax.embeddings.groups import CategoricalField, TableSettings
 from recjax.errors import ConfigError, DataError, check_choice, check_range
 from recjax.evaluation.classification_protocol import ClassificationProtocol
+from recjax.evaluation.running_judge import binned
 from recjax.features.encoders import owner
 from recjax.features.fitted import FittedFeatures, fit_features
 from recjax.features.inference import infer_specs
@@ -95,6 +96,12 @@ class RankingExperiment:
         "RankingExperiment.source must be a source of labelled examples such"
         f" as @frappe.Frappe(); got {self.source!r}."
       )
+    if self.protocol.auc_bins:
+      raise ConfigError(
+        f"{owner_name}.protocol: auc_bins tells how test rows were judged, and"
+        " is not to be set: StreamConfig.exact_rows says which rows pass by;"
+        f" got {self.protocol.auc_bins}."
+      )
     names = (*self._metric_names(), LAST)
     check_choice("TrainConfig.select", self.train.select, names)
     if self.stream is not None:
@@ -147,7 +154,7 @@ class RankingExperiment:
           f"{self.source.name} has no {part} rows, by which a run is judged:"
           f" give {type(self.source).__name__} some."
         )
-    self._check_parts(parts)
+    found = self._check_parts(parts)
     select = f"best validation {self.train.select.replace('auc', 'AUC')}"
     if self.train.select == LAST:
       select = "last weights"
@@ -156,6 +163,8 @@ class RankingExperiment:
       split=self.source.name,
       selection=self.protocol.selection or select,
     )
+    if parts.in_passing("test"):
+      protocol = binned(protocol)
     features = parts.features
     bench = self._bench(
       data_name=self.source.name,
@@ -166,12 +175,15 @@ class RankingExperiment:
       ),
       protocol=protocol,
       slices={name: slice_column(features.spec(name)) for name in self.slices},
+      **found,
     )
     bench.check_in_passing()
     return bench
 
-  def _check_parts(self, parts: ExampleParts) -> None:
-    """Looks at what the rows hold, before anything is made of them."""
+  def _check_parts(self, parts: ExampleParts) -> dict[str, Any]:
+    """Looks at what rows hold; gives what the bench is to know of it."""
+    del parts
+    return {}
 
   def _bench(self, *, fields, numeric, **options: Any) -> RankingBench:
     """The task beside its data."""

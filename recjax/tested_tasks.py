@@ -15,7 +15,7 @@ from recjax.evaluation.served_front import Front
 from recjax.evaluation.served_score import ServedScore, served_metrics
 from recjax.runs.position_plot import FoundCurve
 from recjax.runs.predictions import Predictions
-from recjax.tasks.task_labels import Numbers, known_label, label_on_given
+from recjax.tasks.task_labels import Numbers, judged_labels, served_name
 from recjax.tasks.task_objectives import Objective, joint_logit
 
 _REAL = ("rmse",)
@@ -158,35 +158,20 @@ def judged_rows(
     numbers: gives a raw column of the rows.
 
   Yields:
-    Of each task, of it and the one it is given, and of its truth; labels are
-    NaN where they do not count.
+    Those of `judged_labels`, of both a task and the one that it is given by
+    the logit of their product.
   """
-  place = {objective.name: i for i, objective in enumerate(objectives)}
-  for number, objective in enumerate(objectives):
-    score = logits[:, number]
-    on_given = label_on_given(objectives, objective, numbers)
-    yield objective.name, objective.kind, score, on_given
-    if objective.given and objective.kind == "binary":
-      number_before = place[objective.given]
-      both = joint_logit(
-        jnp.asarray(logits[:, number_before]), jnp.asarray(score)
-      )
-      before = known_label(objectives[number_before], numbers)
-      # Where nothing was clicked nothing was bought, whatever is written.
-      label = known_label(objective, numbers)
-      joint = np.where(before == 0, 0.0, label * before)
-      yield served_name(objective), "binary", np.asarray(both), joint
+  labels = dict(judged_labels(objectives, numbers))
+  scores = {o.name: logits[:, number] for number, o in enumerate(objectives)}
+  for objective in objectives:
+    name, kind = objective.name, objective.kind
+    yield name, kind, scores[name], labels[name]
+    both = served_name(objective)
+    if both != name:
+      parts = (jnp.asarray(scores[part]) for part in (objective.given, name))
+      yield both, kind, np.asarray(joint_logit(*parts)), labels[both]
     if objective.truth:
-      truth = numbers(objective.truth)
-      truth = np.log1p(truth) if objective.log_label else truth
-      yield f"{objective.name}@all", objective.kind, score, truth
-
-
-def served_name(objective: Objective) -> str:
-  """What of a task counts in all rows that are served: click*conversion."""
-  if objective.given and objective.kind == "binary":
-    return f"{objective.given}*{objective.name}"
-  return objective.name
+      yield f"{name}@all", kind, scores[name], labels[f"{name}@all"]
 
 
 def _judged(objectives: Sequence[Objective]) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pyarrow as pa
 import pytest
+from pyarrow import compute as pc
 from pyarrow import parquet
 
 from recjax import gin_config, launch, roots
@@ -42,6 +43,8 @@ FEATURES = (Categorical("city"), Numeric("x", transform="z_score"))
 STREAM = StreamConfig(
   window_rows=256, num_lanes=4, group_rows=64, shard_rows=200
 )
+# Validation and test rows are judged as they pass by.
+FEW = dataclasses.replace(STREAM, exact_rows=255)
 SOURCE = ExampleTable(
   "train.parquet", "click", "", "validation.parquet", "test.parquet",
   name="shop",
@@ -174,6 +177,53 @@ def test_rows_in_memory_and_on_disk_are_judged_alike(folder):
   assert one.tasks["watch"].num_examples < NUM["test"] * 0.6
 
 
+@pytest.mark.parametrize("stream", [None, FEW], ids=["memory", "passing"])
+def test_each_task_has_its_own_training_rate(folder, stream):
+  """The entropy of the training rate, and what that rate reaches."""
+  options = {
+    "protocol": ClassificationProtocol(
+      metrics=("log_loss", "normalized_entropy"), entropy_rate="training"
+    ),
+    "model": MultiTask(Separate((3,))),
+    "train": dataclasses.replace(TRAIN, select="log_loss/click"),
+  }
+  bench = open_bench(folder, stream=stream, **options)
+  found = bench.validate(random_weights(bench))
+  tested = bench.test(random_weights(bench))
+  column = lambda part, name: table_of(part).column(name).to_numpy()
+  of = lambda part: {
+    "click": column(part, "click"),
+    "buy": column(part, "buy")[column(part, "click") == 1],
+    "click*buy": column(part, "buy"),
+    "buy@all": column(part, "would_buy"),
+  }
+  for name, labels in of("train").items():
+    rate = labels.mean()
+    entropy = -rate * np.log(rate) - (1 - rate) * np.log(1 - rate)
+    ratio = found[f"log_loss/{name}"] / entropy
+    value = found[f"normalized_entropy/{name}"]
+    np.testing.assert_allclose(value, ratio, rtol=1e-5, err_msg=name)
+    tests = of("test")[name].mean()
+    floor = -tests * np.log(rate) - (1 - tests) * np.log(1 - rate)
+    told = tested.floor[f"log_loss/{name}"]
+    np.testing.assert_allclose(told, floor, rtol=1e-5, err_msg=name)
+  logs = lambda part: np.log1p(
+    table_of(part).filter(pc.field("is_video")).column("secs").drop_null()
+  )
+  floor = np.sqrt(np.mean((logs("test") - logs("train").mean()) ** 2))
+  np.testing.assert_allclose(tested.floor["rmse/watch"], floor, rtol=1e-5)
+
+
+def test_a_training_rate_of_one_class_is_told(tmp_path):
+  write(tmp_path, train=without("train", "would_buy", True))
+  protocol = ClassificationProtocol(entropy_rate="training")
+  with pytest.raises(DataError, match="700 labels of the task 'buy@all' are 1"):
+    open_bench(tmp_path, protocol=protocol)
+  bench = open_bench(tmp_path)  # There is no floor then.
+  floor = bench.test(random_weights(bench)).floor
+  assert "auc/click*buy" in floor and "auc/buy@all" not in floor
+
+
 def test_training_batches_hold_what_a_step_reads(folder):
   disk, memory = open_bench(folder), open_bench(folder, stream=None)
   names = {"label/click", "label/buy", "label/secs", "label/is_video"}
@@ -190,8 +240,7 @@ def test_training_batches_hold_what_a_step_reads(folder):
 
 
 def test_rows_that_pass_by_are_judged_alike(folder):
-  few = dataclasses.replace(STREAM, exact_rows=255)
-  passing, exact = open_bench(folder, stream=few), open_bench(folder)
+  passing, exact = open_bench(folder, stream=FEW), open_bench(folder)
   assert passing.parts.in_passing("test")
   assert not exact.parts.in_passing("test")
   weights = random_weights(exact)
@@ -210,6 +259,8 @@ def test_rows_that_pass_by_are_judged_alike(folder):
     assert one.tasks[name].num_examples == result.num_examples
   facts = passing.facts(one)
   assert any("auc is that of scores in" in note for note in facts["notes"])
+  assert passing.protocol.auc_bins == 2**17 and not exact.protocol.auc_bins
+  assert passing.protocol.hash() != exact.protocol.hash()
   for name, found in exact.facts(other)["expert_utilization"].items():
     told = facts["expert_utilization"][name]
     np.testing.assert_allclose(told, found, rtol=1e-5)
@@ -242,12 +293,11 @@ class Killed(Exception):
 
 def test_a_killed_run_ends_as_an_unbroken_one(folder, tmp_path, monkeypatch):
   train_every = dataclasses.replace(TRAIN, log_every_steps=1)
-  few = dataclasses.replace(STREAM, exact_rows=255)
   balancer = DynamicWeightAveraging(window_steps=3)
   options = {
     "train": train_every,
     "balancer": balancer,
-    "stream": few,
+    "stream": FEW,
     "objectives": CHAIN[:2],
     "model": MultiTask(Separate((3,))),
   }
@@ -327,10 +377,61 @@ def test_a_task_without_labels_is_told(tmp_path, stream, part):
     open_bench(tmp_path, stream=stream)
 
 
+def test_labels_of_rows_without_weight_are_none(tmp_path):
+  def weighed(part):
+    table = table_of(part)
+    weight = 1.0 - (part == "validation") * table.column("click").to_numpy()
+    return table.append_column("w", pa.array(weight, pa.float32()))
+
+  write(tmp_path, **{part: weighed(part) for part in NUM})
+  options = {"source": dataclasses.replace(SOURCE, weight_column="w")}
+  message = "shop validation: no row has a label of the task 'buy', .*'click' h"
+  for stream in (None, STREAM):
+    with pytest.raises(DataError, match=message):
+      open_bench(tmp_path, stream=stream, **options)
+  options["protocol"] = ClassificationProtocol(weights="none")
+  bench = open_bench(tmp_path, stream=FEW, **options)
+  assert np.isfinite(bench.validate(random_weights(bench))["auc/buy"])
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_truth_without_labels_is_told(tmp_path, part):
+  write(tmp_path, **{part: without(part, "would_buy", None)})
+  message = f"shop {part}: no row has a label in the column 'would_buy', the t"
+  with pytest.raises(DataError, match=message):
+    open_bench(tmp_path, stream=FEW)
+
+
+def test_a_conversion_that_is_masked_may_lack_its_click(tmp_path):
+  changes = {"is_video": (130, None), "buy": (130, 1), "click": (130, 0)}
+  write(tmp_path, train=table_of("train", **changes))
+  masked = Objective("buy", given="click", where="is_video")
+  for stream in (None, STREAM):
+    open_bench(tmp_path, stream=stream, objectives=(CHAIN[0], masked))
+  with pytest.raises(DataError, match="row 130: column 'buy' is 1 where 'clic"):
+    open_bench(tmp_path, stream=None)
+
+
+@pytest.mark.parametrize(
+  ("select", "column", "value"),
+  [
+    ("auc/buy@all", "would_buy", False),
+    ("auc/click*buy@served", "buy", 0),
+  ],
+)
+def test_a_select_that_is_undefined_is_told(tmp_path, select, column, value):
+  table = without("validation", column, value)
+  write(tmp_path, validation=table)
+  train = dataclasses.replace(TRAIN, select=select)
+  message = f"{select!r}, which TrainConfig.select names, is undefined"
+  with pytest.raises(DataError, match=re.escape(message)):
+    open_bench(tmp_path, train=train, served=ServedScore(weights=(1, 1, 0)))
+
+
 def test_labels_of_one_class_are_told(tmp_path, caplog):
   write(tmp_path, validation=without("validation", "buy", 0))
   message = (
-    "shop validation: all .* labels of the task 'buy' are 0, so that"
+    r"shop validation: all 300 labels of the task 'click\*buy' are 0, so that"
     r" 'auc/click\*buy', which TrainConfig.select names, is undefined"
   )
   with pytest.raises(DataError, match=message):
@@ -388,6 +489,17 @@ def test_bad_positions_are_told_while_rows_are_encoded(tmp_path):
   open_bench(tmp_path, **options)  # A position is read in training alone.
 
 
+def test_a_truth_without_a_first_position_is_told_before_training(tmp_path):
+  table = table_of("train")
+  place = table.column_names.index("position")
+  later = np.maximum(table.column("position").to_numpy(), 2)
+  write(tmp_path, train=table.set_column(place, "position", pa.array(later)))
+  options = {"objectives": BIASED, "position_bias": PositionTower(**POSITIONS)}
+  for stream in (None, STREAM):
+    with pytest.raises(DataError, match="no row of training has 'position' 1"):
+      open_bench(tmp_path, stream=stream, **options)
+
+
 # --- What is refused ---------------------------------------------------------
 
 
@@ -410,10 +522,14 @@ def test_estimated_propensities_need_rows_in_memory():
   ],
 )
 def test_what_a_part_that_passes_by_can_not_have(folder, options, message):
-  few = dataclasses.replace(STREAM, exact_rows=255)
   with pytest.raises(ConfigError, match=f"{message}.*StreamConfig.exact_rows"):
-    open_bench(folder, stream=few, **options)
+    open_bench(folder, stream=FEW, **options)
   open_bench(folder, **options)
+
+
+def test_bins_of_an_auc_are_told_and_not_asked_for():
+  with pytest.raises(ConfigError, match="auc_bins tells how test rows were"):
+    experiment(protocol=ClassificationProtocol(auc_bins=100))
 
 
 # --- The published files -----------------------------------------------------

@@ -92,6 +92,12 @@ class ExampleParts(Protocol):
     """Such columns, some rows at a time."""
     ...
 
+  def weighted_blocks(
+    self, part: str, columns: Sequence[str]
+  ) -> Iterator[tuple[dict[str, Numbers], Numbers | None]]:
+    """As `number_blocks`, with the weights of the rows, or None."""
+    ...
+
   def in_passing(self, part: str) -> bool:
     """Whether a part is too large for the scores of all its rows in memory."""
     ...
@@ -178,6 +184,13 @@ class MemoryParts:
     """Such columns of all rows at once."""
     if self.num_rows(part):
       yield {column: self.numbers(part, column) for column in columns}
+
+  def weighted_blocks(
+    self, part: str, columns: Sequence[str]
+  ) -> Iterator[tuple[dict[str, Numbers], Numbers | None]]:
+    """As `number_blocks`, with the weights of the rows, or None."""
+    for block in self.number_blocks(part, columns):
+      yield block, self.weights(part)
 
   def in_passing(self, part: str) -> bool:
     """Never: all rows are in memory."""
@@ -294,9 +307,21 @@ class StreamParts:
     self, part: str, columns: Sequence[str]
   ) -> Iterator[dict[str, Numbers]]:
     """Such columns, a group of rows at a time."""
+    for block, _ in self._blocks(part, columns, ()):
+      yield block
+
+  def weighted_blocks(
+    self, part: str, columns: Sequence[str]
+  ) -> Iterator[tuple[dict[str, Numbers], Numbers | None]]:
+    """As `number_blocks`, with the weights of the rows, or None."""
+    weighted = "weight" in self._examples(part).columns
+    yield from self._blocks(part, columns, ("weight",) if weighted else ())
+
+  def _blocks(self, part: str, columns: Sequence[str], more: tuple[str, ...]):
     keys = [label_key(column) for column in columns]
-    for group in self._examples(part).scan(keys):
-      yield dict(zip(columns, (group[key] for key in keys)))
+    for group in self._examples(part).scan([*keys, *more]):
+      block = dict(zip(columns, (group[key] for key in keys)))
+      yield block, group.get("weight")
 
   def in_passing(self, part: str) -> bool:
     """Whether a part has more than `StreamConfig.exact_rows` rows."""

@@ -38,6 +38,7 @@ class LabelRule:
     kind: of KINDS.
     last: of "position", the last one.
     given: a column that must not be 0 where this one is 1; "" is none.
+    masks: columns that are 1 in the rows where that is asked for.
     train_only: other parts may hold anything.
     in_batch: whether a step reads it, and not the judge alone.
   """
@@ -46,6 +47,7 @@ class LabelRule:
   kind: str = "binary"
   last: int = 0
   given: str = ""
+  masks: tuple[str, ...] = ()
   train_only: bool = False
   in_batch: bool = True
 
@@ -109,6 +111,8 @@ def check_labels(
       )
     if rule.given:
       bad = (found == 1) & (values[rule.given] == 0)
+      for mask in rule.masks:
+        bad &= values[mask] == 1
       if bad.any():
         raise DataError(
           f"{name}, row {first_row + int(np.argmax(bad))}: column"

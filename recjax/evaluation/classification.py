@@ -13,14 +13,18 @@ import numpy as np
 from jaxtyping import Array, Int, Shaped
 
 from recjax.errors import DataError, check_range
-from recjax.evaluation.classification_judge import Judge, Rows
+from recjax.evaluation.classification_judge import (
+  OF_CLASSES,
+  OF_PROBABILITIES,
+  Judge,
+  Rows,
+  check_base_rate,
+)
 from recjax.evaluation.classification_protocol import ClassificationProtocol
 from recjax.metrics import calibration, roc
 
 # [batch]; of other lengths, too, for which there is a better message.
 _Column = Shaped[Array, "..."] | Shaped[np.ndarray, "..."]
-_OF_PROBABILITIES = {"log_loss", "normalized_entropy", "ece"}
-_OF_CLASSES = {"auc", "gauc"} | _OF_PROBABILITIES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,13 +165,14 @@ def _judged(
     reliability=judge.curve(rows) if _asks_probabilities(judge) else None,
     roc=_roc(rows),
     wall_secs=time.perf_counter() - start,
-    protocol=judge.protocol,
+    # All is exact here, even where other rows of a run pass by.
+    protocol=dataclasses.replace(judge.protocol, auc_bins=0),
   )
 
 
 def _asks_probabilities(judge: Judge) -> bool:
   names = {metric for _, metric, _ in judge.protocol.values()}
-  return bool(names & _OF_PROBABILITIES)
+  return bool(names & OF_PROBABILITIES)
 
 
 def cold_warm(
@@ -283,23 +288,16 @@ def _check_values(judge: Judge, rows: Rows, kept: np.ndarray) -> None:
   protocol, score, label = judge.protocol, rows.score, rows.label
   names = {metric for _, metric, _ in protocol.values()}
   refuse(np.isnan(score), score, "scores are NaN: the model has diverged")
-  if names & _OF_CLASSES:
+  if names & OF_CLASSES:
     refuse((label != 0) & (label != 1), label, "labels must be 0 or 1")
   refuse(~np.isfinite(label), label, "labels must be finite")
-  if names & _OF_PROBABILITIES and not judge.from_logits:
+  if names & OF_PROBABILITIES and not judge.from_logits:
     refuse(
       (score < 0) | (score > 1),
       score,
       "scores must be probabilities in [0, 1], or give from_logits=True",
     )
-  if judge.base_rate is not None:
-    if names & _OF_CLASSES:
-      check_range("base_rate", judge.base_rate, 1e-12, 1 - 1e-12)
-  elif protocol.entropy_rate == "training" and "normalized_entropy" in names:
-    raise DataError(
-      "the protocol takes the entropy of the training rate: give base_rate,"
-      " the mean label of the training data."
-    )
+  check_base_rate(protocol, judge.base_rate)
 
 
 def _roc(rows: Rows) -> roc.RocCurve | None:

@@ -6,10 +6,40 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float, Num, Shaped
 
+from recjax.errors import DataError, check_range
 from recjax.evaluation import classification_intervals
 from recjax.evaluation.classification_protocol import ClassificationProtocol
 from recjax.metrics import auc, calibration, classification
 from recjax.metrics.examples import probabilities
+
+OF_PROBABILITIES = frozenset({"log_loss", "normalized_entropy", "ece"})
+"""Metrics of predicted probabilities."""
+OF_CLASSES = frozenset({"auc", "gauc"}) | OF_PROBABILITIES
+"""Metrics of labels that are 0 or 1."""
+
+
+def check_base_rate(
+  protocol: ClassificationProtocol, base_rate: float | None
+) -> None:
+  """Raises unless the base rate is one that the protocol can use.
+
+  Args:
+    protocol: how examples are judged.
+    base_rate: the mean label of the training data, or None.
+
+  Raises:
+    ConfigError: the rate of a class is not between 0 and 1.
+    DataError: there is none, and the protocol takes its entropy.
+  """
+  names = {metric for _, metric, _ in protocol.values()}
+  if base_rate is not None:
+    if names & OF_CLASSES:
+      check_range("base_rate", base_rate, 1e-12, 1 - 1e-12)
+  elif protocol.entropy_rate == "training" and "normalized_entropy" in names:
+    raise DataError(
+      "the protocol takes the entropy of the training rate: give base_rate,"
+      " the mean label of the training data."
+    )
 
 
 @dataclasses.dataclass(frozen=True)

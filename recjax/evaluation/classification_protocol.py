@@ -35,6 +35,9 @@ class ClassificationProtocol:
       "evaluated" examples, or of the "training" ones as in its paper.
     ece_bins: how many bins the calibration error has.
     ece_binning: "equal_width" or "equal_mass".
+    auc_bins: in how many bins scores are put for the AUC; 0 is the exact one.
+      It is told, and not asked for: an experiment sets it where test rows are
+      judged as they pass by, see `recjax.evaluation.running_judge`.
     group_weight: what a group weighs in the mean: "impressions", "size",
       "clicks" or "uniform"; see `recjax.metrics.auc.grouped_auc_metric`.
     selection: how the model was selected, in words; "" is told by the
@@ -49,6 +52,7 @@ class ClassificationProtocol:
   entropy_rate: str = "evaluated"
   ece_bins: int = 15
   ece_binning: str = "equal_width"
+  auc_bins: int = 0
   group_weight: str = "impressions"
   selection: str = ""
   preprocessing: str = ""
@@ -59,6 +63,7 @@ class ClassificationProtocol:
     check_range("log_loss_epsilon", self.log_loss_epsilon, 1e-30, 0.1)
     check_choice("entropy_rate", self.entropy_rate, ENTROPY_RATES)
     check_range("ece_bins", self.ece_bins, 1, integer=True)
+    check_range("auc_bins", self.auc_bins, 0, integer=True)
     check_choice("ece_binning", self.ece_binning, BINNINGS)
     check_choice("group_weight", self.group_weight, GROUP_WEIGHTS)
     if not isinstance(self.metrics, tuple) or not self.metrics:
@@ -78,8 +83,13 @@ class ClassificationProtocol:
     return tuple(found)
 
   def to_dict(self) -> dict[str, object]:
-    """All fields, as JSON knows them."""
+    """All fields, as JSON knows them; without `auc_bins` where it is 0.
+
+    So the hash of an exact AUC is what it was before there were others.
+    """
     fields = dataclasses.asdict(self)
+    if not self.auc_bins:
+      del fields["auc_bins"]
     fields["metrics"] = list(self.metrics)
     return fields
 
@@ -99,6 +109,8 @@ class ClassificationProtocol:
     parts = [self.preprocessing, self.split]
     if self.weights == "none":
       parts.append("example weights ignored")
+    if self.auc_bins and "auc" in names:
+      parts.append(f"AUC of scores in {self.auc_bins:,} bins")
     if names & {"log_loss", "normalized_entropy"}:
       parts.append(f"probabilities clipped at {self.log_loss_epsilon:.2g}")
     if "normalized_entropy" in names and self.entropy_rate == "training":

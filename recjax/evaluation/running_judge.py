@@ -7,13 +7,16 @@ exact one by at most half of the pairs that share a bin,
 
   1/2 \sum_b p_b n_b / (\sum_b p_b \sum_b n_b).
 
-A note tells how much that is. Bins of logits z are of equal width in
-z / (1 + |z| / 8), so that no logit lies beyond the last one. The interval is
-DeLong's with the same bins. All other intervals are bootstraps over 1,024
-blocks of rows, to which rows are dealt by a hash of their number. Memory holds
-bins and blocks, whatever the number of examples.
+A note tells how much that is, and the protocol how many bins there were. Bins
+of logits z are of equal width in z / (1 + |z| / 8), so that no logit lies
+beyond the last one. The interval is DeLong's with the same bins. All other
+intervals are bootstraps over 1,024 blocks of rows, to which rows are dealt by a
+hash of their number. Memory holds bins and blocks, whatever the number of
+examples.
 """
 
+import dataclasses
+import decimal
 import functools
 import time
 from typing import Any
@@ -21,13 +24,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from jaxtyping import Array, Bool, Float
 
 from recjax.errors import ConfigError, DataError
 from recjax.evaluation import classification_intervals
 from recjax.evaluation.classification import ClassificationResult
 from recjax.evaluation.classification_intervals import MAX_BLOCKS
-from recjax.evaluation.classification_judge import Judge, Rows
+from recjax.evaluation.classification_judge import (
+  OF_CLASSES,
+  OF_PROBABILITIES,
+  Judge,
+  Rows,
+  check_base_rate,
+)
 from recjax.evaluation.classification_protocol import ClassificationProtocol
 from recjax.features import hashing
 from recjax.metrics import auc, calibration, classification, roc
@@ -40,9 +50,15 @@ from recjax.metrics.streaming import (
 
 NUM_BINS = 2**17
 _EDGE = 8.0
-_OF_PROBABILITIES = {"log_loss", "normalized_entropy", "ece"}
-_OF_CLASSES = {"auc"} | _OF_PROBABILITIES
+_FAR = 1e-3
 _Column = Float[np.ndarray, " row"] | Float[Array, " row"]
+
+
+def binned(protocol: ClassificationProtocol) -> ClassificationProtocol:
+  """The protocol of examples that pass by, whose AUC is one of bins."""
+  names = {metric for _, metric, _ in protocol.values()}
+  bins = NUM_BINS if "auc" in names else 0
+  return dataclasses.replace(protocol, auc_bins=bins)
 
 
 def check_in_passing(protocol: ClassificationProtocol, what: str) -> None:
@@ -68,8 +84,13 @@ class RunningJudge:
   Attributes:
     protocol: how they are judged.
     from_logits: whether the scores are logits.
-    base_rate: the mean label of the training data, for the floor.
+    base_rate: the mean label of the training data, for the floor and where the
+      protocol takes the entropy of the training rate.
     seed: of the bootstrap.
+
+  Raises:
+    ConfigError: a metric needs all examples at once, or the base rate is none.
+    DataError: the base rate is needed and not given.
   """
 
   def __init__(
@@ -82,10 +103,13 @@ class RunningJudge:
     seed: int = 0,
   ):
     check_in_passing(protocol, "but examples pass by.")
-    self.protocol, self.from_logits = protocol, from_logits
+    check_base_rate(protocol, base_rate)
+    self._names = {metric for _, metric, _ in protocol.values()}
+    bins = num_bins if "auc" in self._names else 0
+    self.protocol = dataclasses.replace(protocol, auc_bins=bins)
+    self.from_logits = from_logits
     self.base_rate, self.seed = base_rate, seed
     self._start = time.perf_counter()
-    self._names = {metric for _, metric, _ in protocol.values()}
     means = StreamingMeans.init(
       from_logits=from_logits, epsilon=protocol.log_loss_epsilon
     )
@@ -95,7 +119,7 @@ class RunningJudge:
       masses = StreamingAUC.init(num_bins=num_bins, low=low, high=high)
       # With weights, variances need the sums of their squares.
       self._state |= {"masses": masses, "squares": masses}
-    if self._names & _OF_PROBABILITIES:
+    if self._names & OF_PROBABILITIES:
       self._state["bins"] = StreamingCalibration.init(
         resolution=protocol.ece_bins, from_logits=from_logits
       )
@@ -147,10 +171,10 @@ class RunningJudge:
        "weights must be finite and not negative"),
       (np.isnan(score), score, "scores are NaN: the model has diverged"),
     ]  # fmt: skip
-    if self._names & _OF_CLASSES:
+    if self._names & OF_CLASSES:
       bad = (label != 0) & (label != 1)
       rules.append((bad, label, "labels must be 0 or 1"))
-    if self._names & _OF_PROBABILITIES and not self.from_logits:
+    if self._names & OF_PROBABILITIES and not self.from_logits:
       text = "scores must be probabilities in [0, 1], or give from_logits=True"
       rules.append(((score < 0) | (score > 1), score, text))
     for bad, values, text in rules:
@@ -163,7 +187,7 @@ class RunningJudge:
   def _add_to_blocks(self, score, label, weight, *, blocks) -> None:
     p = np.asarray(probabilities(score, from_logits=self.from_logits))
     loss = np.zeros_like(p)
-    if self._names & _OF_PROBABILITIES:
+    if self._names & OF_PROBABILITIES:
       loss = classification.log_losses(
         score,
         label,
@@ -181,6 +205,29 @@ class RunningJudge:
     self._num_positives += int((label > 0).sum())
     self._num_negatives += int((label <= 0).sum())
     self._label_squares += float(np.sum(weight * label**2))
+
+  @property
+  def auc_error(self) -> float:
+    """How far the AUC may be from the exact one; NaN where it is undefined."""
+    positive, negative = self._masses("masses")
+    pairs = positive.sum() * negative.sum()
+    return float(np.sum(positive * negative) / pairs / 2) if pairs else np.nan
+
+  def warn(self, name: str) -> None:
+    """Logs a warning if the AUC may be far from the exact one.
+
+    Args:
+      name: of what is judged, for the message.
+    """
+    if "auc" in self._names and self.auc_error > _FAR:
+      logging.warning(
+        "%s: scores are so close to each other, or equal, that their AUC in %s"
+        " bins is right to %.1g alone. Raise StreamConfig.exact_rows if memory"
+        " holds all of them, or select by another metric.",
+        name,
+        f"{self.protocol.auc_bins:,}",
+        _up(self.auc_error),
+      )
 
   # -- What was found ---------------------------------------------------------
 
@@ -281,7 +328,7 @@ class RunningJudge:
     if rate is None:
       return {}
     weight, _, _, positive = self._sums.sum(axis=1)
-    if not self._names & _OF_CLASSES:
+    if not self._names & OF_CLASSES:
       square = self._label_squares - 2 * rate * positive + rate**2 * weight
       return {"rmse": float(np.sqrt(square / weight))}
     weights = np.array([weight - positive, positive])
@@ -297,19 +344,22 @@ class RunningJudge:
         f"{key} is undefined: all {num:,} examples have the label {label:g}."
       )
     elif metric == "auc":
-      positive, negative = self._masses("masses")
-      pairs = positive.sum() * negative.sum()
-      bound = np.sum(positive * negative) / pairs / 2
       yield (
-        f"{key} is that of scores in {len(positive):,} bins, right to"
-        f" {bound:.1g}: of {num:,} examples not all scores are in memory."
+        f"{key} is that of scores in {self.protocol.auc_bins:,} bins, right to"
+        f" {_up(self.auc_error):.1g}: of {num:,} examples not all scores are in"
+        " memory."
       )
+
+
+def _up(bound: float) -> float:
+  """Rounded up to one digit, for it is a bound."""
+  one = decimal.Context(prec=1, rounding=decimal.ROUND_CEILING)
+  return float(one.create_decimal(repr(bound)))
 
 
 @functools.partial(jax.jit, static_argnames="squash")
 def _updated(state, score, label, weight, where, *, squash: bool):
-  # Only the order matters to an AUC.
-  place = score / (1 + jnp.abs(score) / _EDGE) if squash else score
+  place = _squashed(score) if squash else score
   columns = {
     "masses": (place, weight),
     "squares": (place, weight**2),
@@ -321,3 +371,10 @@ def _updated(state, score, label, weight, where, *, squash: bool):
     score, weight = columns[name]
     new[name] = running.update(score, label, weight, where)
   return new
+
+
+def _squashed(score):
+  """Only the order matters to an AUC; an infinite logit lies at the edge."""
+  inside = jnp.where(jnp.isinf(score), 0.0, score)
+  inside = inside / (1 + jnp.abs(inside) / _EDGE)
+  return jnp.where(jnp.isinf(score), jnp.sign(score) * _EDGE, inside)

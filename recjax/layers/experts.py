@@ -65,6 +65,9 @@ def mix_experts(
 ) -> Float[Array, "batch task hidden"]:
   """y_t = sum_e g_te f_e of each row and task; see the module.
 
+  Its gradient is written by hand: forward mode (`jax.jvp`, `jax.jacfwd`,
+  `jax.hessian`) is not supported.
+
   Args:
     gates: g, of each task.
     experts: f, the vector of each expert.
@@ -91,7 +94,9 @@ def _mix_backward(kept, slope):
         for task in range(gates.shape[1])
       ],
     )
-  return jnp.einsum("bth,beh->bte", slope, experts), of_experts
+  of_gates = jnp.einsum("bth,beh->bte", slope, experts)
+  # Gates may be of float32 and experts of bfloat16.
+  return of_gates.astype(gates.dtype), of_experts.astype(experts.dtype)
 
 
 mix_experts.defvjp(_mix_forward, _mix_backward)

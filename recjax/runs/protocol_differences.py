@@ -103,6 +103,8 @@ def _complete(protocol: Mapping[str, Any]) -> dict[str, Any]:
     if candidates.get("kind") == "all_items":
       found["candidates"] = {"among": "all", **candidates}
     found.setdefault("per", "user")
+  if "ece_bins" in found:
+    found.setdefault("auc_bins", 0)
   return found
 
 
@@ -330,6 +332,10 @@ FIELDS: dict[str, Callable[[Any, Any], _Told]] = {
     "It changes the calibration error alone: bins of equal width, or of"
     " equally many examples."
   ),
+  "auc_bins": _either(
+    "It changes the AUC alone: that of scores in bins is off by what a note of"
+    " the run tells, and 0 is the exact one."
+  ),
   "group_weight": _either(
     "It changes the grouped AUC alone: what a group weighs in the mean."
   ),
@@ -342,6 +348,7 @@ _LABELS = frozenset(
     "entropy_rate",
     "ece_bins",
     "ece_binning",
+    "auc_bins",
     "group_weight",
   }
 )

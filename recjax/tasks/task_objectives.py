@@ -6,9 +6,8 @@ The loss of a row and task is
   real         (l_t - z_t)^2,  z = y, or ln(1 + y) for long tails
 
 and counts where the label is known: a label of NaN is not, nor is one outside
-the column `where`. A task that is
-`given` another, such as the conversion of a click, is trained in one of these
-spaces:
+the column `where`. A task that is `given` another, such as the conversion of a
+click, is trained in one of these spaces:
 
   given        where the other's label is 1: p_t = P(y_t | y_s = 1) there, and
                whatever elsewhere, for no such row is seen
@@ -22,9 +21,12 @@ spaces:
                and where the other's label is 1 the imputation's error is added,
                weighing 1 / p_s (ESCM2, the doubly robust one)
 
-with p = sigmoid(l). In the last two p_s is not differentiated, and clipped
-below. The imputed loss of a row is bce(l_t, sigmoid(m)), of a further output m
-of the model, and m is trained to meet the loss where it is known, by
+with p = sigmoid(l). In all but the first y_t is 0 where y_s is, whatever its
+column and `where` say, and a row counts where y_s is known, and y_t if y_s is
+1: so a label may as well be null where nothing could happen. In the last two
+p_s is not differentiated, and clipped below. The imputed loss of a row is
+bce(l_t, sigmoid(m)), of a further output m of the model, and m is trained to
+meet the loss where it is known, by
 (bce(l_t, y_t) - bce(l_t, sigmoid(m)))^2 / p_s. Deviation from ESCM2, whose
 output is the loss itself: that one does not hold l_t, so that nothing of the
 doubly robust loss but its inverse propensities would reach the task's tower.
@@ -72,7 +74,8 @@ class Objective:
     label: column of its labels; "" is the name.
     kind: "binary" or "real".
     log_label: a real label y is trained and judged as ln(1 + y).
-    where: column that is 1 in the rows that count, and 0 or null in others.
+    where: column that is 1 in the rows that count, and 0 or null in others;
+      in all spaces but "given" those count besides where `given` is 0.
     given: another task on whose positives alone the label tells something.
     space: "given", "entire", "inverse" or "doubly_robust": where such a task
       is trained.
@@ -200,19 +203,17 @@ def task_losses(
   place = {name: i for i, name in enumerate(output_names(objectives))}
   losses, present = [], []
   for number, objective in enumerate(objectives):
-    label = labels[objective.column]
-    own = jnp.where(jnp.isnan(label), 0.0, weight)
-    if objective.where:
-      own *= jnp.nan_to_num(labels[objective.where])
-    label = jnp.nan_to_num(label)
+    label, known = _known(objective, labels)
     logit = logits[:, number]
     before = None
     if objective.given:
       source = place[objective.given]
-      given = labels[objectives[source].column]
-      before = logits[:, source], jnp.nan_to_num(given)
+      given, given_known = _known(objectives[source], labels)
+      before = logits[:, source], given
       if objective.space != "given":
-        own = jnp.where(jnp.isnan(given), 0.0, own)
+        # Where nothing was clicked nothing was bought, whatever is written.
+        known = given_known & (known | (given == 0))
+    own = jnp.where(known, weight, 0.0)
     imputed = place.get(f"{objective.name} imputed")
     imputed = None if imputed is None else logits[:, imputed]
     loss, has_rows = _mean_loss(objective, logit, label, own, before, imputed)
@@ -223,6 +224,15 @@ def task_losses(
     losses.append(loss)
     present.append(has_rows)
   return jnp.stack(losses), jnp.stack(present)
+
+
+def _known(objective, labels):
+  """The label of each row, 0 where it is unknown, and where it is known."""
+  label = labels[objective.column]
+  known = ~jnp.isnan(label)
+  if objective.where:
+    known &= labels[objective.where] == 1
+  return jnp.where(known, label, 0.0), known
 
 
 def _mean_loss(objective, logit, label, weight, before, imputed):

@@ -100,7 +100,16 @@ def test_columns_of_labels(both):
     assert all(list(block) == ["x", "label"] for block in blocks)
     joined = np.concatenate([block["x"] for block in blocks])
     np.testing.assert_array_equal(joined, memory.numbers("train", "x"))
-  assert len(blocks) == 19  # Of 16 rows each, on disk.
+    pairs = list(parts.weighted_blocks("train", ("x",)))
+    joined = np.concatenate([block["x"] for block, _ in pairs])
+    np.testing.assert_array_equal(joined, memory.numbers("train", "x"))
+    weights = [weight for _, weight in pairs]
+    if parts.weights("train") is None:
+      assert weights == [None] * len(pairs)
+    else:
+      joined = np.concatenate(weights)
+      np.testing.assert_array_equal(joined, memory.weights("train"))
+  assert len(blocks) == len(pairs) == 19  # Of 16 rows each, on disk.
   batch = disk.training_batches(8, 0).host_batch(0)
   assert "label/x" in batch and "label/label" not in batch
   np.testing.assert_array_equal(batch["label/x"], batch["x"])

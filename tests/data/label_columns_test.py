@@ -57,6 +57,21 @@ def test_a_conversion_without_a_click():
   check(rules, columns)  # Where a click is unknown it may have been one.
 
 
+def test_a_conversion_that_is_masked_may_lack_its_click():
+  rule = LabelRule("buy", given="click", masks=("shown", "told"))
+  rules = (LabelRule("click"), rule)
+  columns = {
+    "click": [0, 0, 0],
+    "buy": [1, 1, 0],
+    "shown": [1, NAN, 1],
+    "told": [0, 1, 1],
+  }
+  check(rules, columns)
+  columns["told"][0] = 1
+  with pytest.raises(DataError, match="rows, row 0: .*there are 1 such rows"):
+    check(rules, columns)
+
+
 def test_a_rule_of_training_rows_alone():
   rule = LabelRule("y", "position", last=2, train_only=True)
   check([rule], {"y": [3]}, part="test")

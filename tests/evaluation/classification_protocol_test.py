@@ -17,6 +17,7 @@ NUMBERS_CHANGE = [
   {"entropy_rate": "training"},
   {"ece_bins": 10},
   {"ece_binning": "equal_mass"},
+  {"auc_bins": 100},
   {"group_weight": "size"},
   {"selection": "last step"},
   {"preprocessing": "ids seen once are dropped"},
@@ -39,6 +40,19 @@ def test_every_field_but_the_metrics_is_in_the_hash():
   assert fields == {name for c in NUMBERS_CHANGE for name in c} | {"metrics"}
   other = ClassificationProtocol(metrics=("gauc@user_id", "rmse"))
   assert other.hash() == plain.hash()
+
+
+def test_an_auc_of_bins_is_told():
+  plain = ClassificationProtocol()
+  assert "auc_bins" not in plain.to_dict()
+  # As before there were bins.
+  assert plain.hash() == "d4b0a63497a2"
+  binned = dataclasses.replace(plain, auc_bins=131_072)
+  assert "AUC of scores in 131,072 bins" in binned.describe()
+  assert (
+    "bins; " not in dataclasses.replace(binned, metrics=("rmse",)).describe()
+  )
+  assert binned.to_dict()["auc_bins"] == 131_072
 
 
 def test_hash_is_sha256_of_canonical_json():

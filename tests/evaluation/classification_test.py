@@ -50,7 +50,7 @@ def test_metrics_are_those_of_scikit_learn():
   assert result.num_examples == 600
   assert result.num_positives == label.sum()
   assert result.weight_sum == pytest.approx(weight.sum(dtype=np.float64))
-  assert result.protocol is PROTOCOL and result.notes == ()
+  assert result.protocol == PROTOCOL and result.notes == ()
   assert result.floor == {} == result.slices
   assert sum(result.reliability.weight) == pytest.approx(result.weight_sum)
   area = np.trapezoid(result.roc[1], result.roc[0])

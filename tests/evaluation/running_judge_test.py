@@ -84,7 +84,12 @@ def test_the_error_of_the_auc_is_told_and_holds():
   assert 0 < abs(found.metrics["auc"] - exact) < bound
   (note,) = found.notes
   assert note.startswith("auc is that of scores in 64 bins, right to")
-  assert f"{bound:.1g}" in note
+  # Rounded up to one digit.
+  told = float(note.split("right to ")[1].split(":")[0])
+  assert told * 0.5 < bound <= told and np.format_float_scientific(
+    told, precision=0
+  ) == np.format_float_scientific(told)
+  assert found.protocol.auc_bins == 64
 
 
 def test_labels_that_are_unknown_do_not_count():
@@ -151,6 +156,80 @@ def test_what_needs_all_rows_is_refused():
     check_in_passing(equal, "and so on")
   with pytest.raises(DataError, match="no example counts: all 0 are masked"):
     RunningJudge(ALL, from_logits=True).result()
+
+
+@pytest.mark.parametrize(
+  ("num", "told"), [(5, "0.1"), (4, "0.2"), (3, "0.2"), (2, "0.3")]
+)
+def test_the_bound_is_rounded_up(num, told):
+  """Each bin holds one of both classes: 1/2 num / num^2 of all pairs."""
+  score = np.repeat(np.linspace(-4, 4, num), 2).astype(np.float32)
+  label = np.tile([0.0, 1.0], num).astype(np.float32)
+  found = run(score, label, size=2 * num)
+  assert f"right to {told}:" in found.notes[0]
+
+
+def test_an_auc_that_may_be_far_off_is_warned_of(caplog):
+  score, label, _ = examples()
+  auc_alone = ClassificationProtocol(metrics=("auc",))
+  judge = RunningJudge(auc_alone, from_logits=True)
+  judge.add(score, label)
+  judge.warn("shop validation")
+  assert not caplog.text and judge.auc_error < 1e-3
+  judge = RunningJudge(auc_alone, from_logits=True)
+  judge.add(1e-5 * np.sign(score), label)
+  judge.warn("shop validation")
+  # Logits below 0 lie in one bin, those above in another.
+  share = [np.mean(score[label == y] < 0) for y in (0, 1)]
+  bound = (share[0] * share[1] + (1 - share[0]) * (1 - share[1])) / 2
+  np.testing.assert_allclose(judge.auc_error, bound, rtol=1e-6)
+  assert "shop validation: scores are so close to each other" in caplog.text
+  rmse = RunningJudge(
+    ClassificationProtocol(metrics=("rmse",)), from_logits=False
+  )
+  rmse.warn("no AUC")
+  assert "no AUC" not in caplog.text
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_a_base_rate_of_one_class_is_refused(rate):
+  with pytest.raises(ConfigError, match="base_rate must lie in"):
+    RunningJudge(ALL, from_logits=True, base_rate=rate)
+  RunningJudge(
+    ClassificationProtocol(metrics=("rmse",)), from_logits=False, base_rate=rate
+  )
+
+
+def test_the_entropy_of_the_training_rate():
+  training = dataclasses.replace(ALL, entropy_rate="training")
+  with pytest.raises(DataError, match="entropy of the training rate: give"):
+    RunningJudge(training, from_logits=True)
+  score, label, _ = examples()
+  found = run(score, label, protocol=training, base_rate=0.3)
+  entropy = -0.3 * np.log(0.3) - 0.7 * np.log(0.7)
+  expected = found.metrics["log_loss"] / entropy
+  value = found.metrics["normalized_entropy"]
+  np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+def test_infinite_logits_are_the_first_and_the_last():
+  score, label, weight = examples()
+  score[label == 1] = np.where(
+    np.arange(len(score))[label == 1] % 9 == 0, np.inf, score[label == 1]
+  )
+  score[5], score[6], label[5:7] = -np.inf, np.inf, 0
+  for kept in (slice(None), score < np.inf):
+    found = run(score[kept], label[kept], weight[kept])
+    # scikit-learn takes no infinities; their order is all that matters.
+    expected = metrics.roc_auc_score(
+      label[kept], np.clip(score[kept], -99, 99), sample_weight=weight[kept]
+    )
+    np.testing.assert_allclose(found.metrics["auc"], expected, rtol=1e-6)
+    exact = evaluate_examples(
+      score[kept], label[kept], weight[kept], protocol=ALL, from_logits=True
+    )
+    for name, value in exact.metrics.items():
+      np.testing.assert_allclose(found.metrics[name], value, rtol=1e-5)
 
 
 def test_huge_logits_keep_their_order():

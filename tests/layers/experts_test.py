@@ -111,6 +111,35 @@ def test_mixing_and_its_gradients(num_tasks):
     np.testing.assert_allclose(one, [other, -other], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("num_tasks", [2, 9])
+@pytest.mark.parametrize("wide", ["gates", "experts"])
+def test_gradients_have_the_types_of_what_is_mixed(num_tasks, wide):
+  rng = np.random.default_rng(0)
+  arrays = {
+    "gates": rng.normal(size=(5, num_tasks, EXPERTS)),
+    "experts": rng.normal(size=(5, EXPERTS, 4)),
+  }
+  typed = [
+    jnp.asarray(x, jnp.float32 if name == wide else jnp.bfloat16)
+    for name, x in arrays.items()
+  ]
+  # Small whole numbers, which bfloat16 holds.
+  typed = [jnp.round(x) for x in typed]
+  mixed, pull = jax.vjp(mix_experts, *typed)
+  assert mixed.dtype == jnp.float32
+  gates, experts = (np.asarray(x, np.float64) for x in typed)
+  slope = np.ones(mixed.shape, np.float32)
+  found = pull(jnp.asarray(slope))
+  assert [x.dtype for x in found] == [x.dtype for x in typed]
+  expected = experts.sum(axis=2), gates.sum(axis=1)
+  expected = (
+    np.broadcast_to(expected[0][:, None], gates.shape),
+    np.broadcast_to(expected[1][..., None], experts.shape),
+  )
+  for one, other in zip(found, expected):
+    np.testing.assert_array_equal(np.asarray(one, np.float64), other)
+
+
 def test_two_layers_written_out():
   """Without the help of MLP."""
   module = MixtureOfExperts((5, 2), num_experts=EXPERTS)

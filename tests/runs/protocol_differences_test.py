@@ -60,6 +60,7 @@ OTHER_LABELS = {
   "entropy_rate": "training",
   "ece_bins": 7,
   "ece_binning": "equal_mass",
+  "auc_bins": 100,
   "group_weight": "size",
   "selection": "last weights",
   "preprocessing": "first day",
@@ -162,6 +163,8 @@ def test_equal_protocols_have_no_difference():
   new = old | {"per": "user", "candidates": {"kind": "all_items",
                                              "among": "all"}}  # fmt: skip
   assert explain_protocols(old, new) == []
+  labels = ClassificationProtocol().to_dict()
+  assert explain_protocols(labels, labels | {"auc_bins": 0}) == []
 
 
 def test_settings_without_effect_are_said_to_be():

@@ -172,6 +172,62 @@ def test_rows_outside_a_column_do_not_count():
   np.testing.assert_allclose(alone[0], both[1], rtol=1e-6)
 
 
+@pytest.mark.parametrize("space", ["entire", "inverse", "doubly_robust"])
+@pytest.mark.parametrize("hidden", ["null", "where"])
+def test_what_could_not_happen_did_not(space, hidden):
+  """A label that is null where nothing was clicked is one of 0 there."""
+  imputed = RNG.normal(size=(40, 1)).astype(np.float32)
+  clicks = CLICKS.copy()
+  clicks[::5] = np.nan  # Neither known, nor is what hangs on it.
+  buys = np.where(clicks == 1, BUYS, 1.0)
+  buys[1::7] = np.where(clicks[1::7] == 1, np.nan, buys[1::7])
+  labels = {"click": clicks, "buy": buys}
+  if hidden == "null":
+    labels["buy"] = np.where(clicks == 0, np.nan, buys)
+  else:
+    labels["told"] = np.where(clicks == 1, 1.0, np.nan)
+  buy = Objective(
+    "buy",
+    given="click",
+    space=space,
+    where="told" if hidden == "where" else "",
+    min_propensity=0.4,
+  )
+  logits = LOGITS
+  if space == "doubly_robust":
+    logits = np.concatenate([LOGITS, imputed], axis=1)
+  losses, _ = losses_of(CLICK, buy, labels=labels, logits=logits)
+  # By the formula, over rows whose click is known, and the purchase if clicked.
+  clicked = np.nan_to_num(clicks)
+  counts = WEIGHT * np.isfinite(clicks)
+  counts[1::7] *= clicked[1::7] == 0
+  happened = clicked * BUYS
+  expected = mean(cross_entropy(P[:, 0] * P[:, 1], happened), counts)
+  seen = clicked / np.maximum(P[:, 0], 0.4)
+  row = cross_entropy(P[:, 1], happened)
+  if space == "inverse":
+    expected += mean(seen * row, counts)
+  if space == "doubly_robust":
+    guess = 1 / (1 + np.exp(-imputed[:, 0].astype(np.float64)))
+    error = row - cross_entropy(P[:, 1], guess)
+    expected += mean(row - error + seen * (error + error**2), counts)
+  np.testing.assert_allclose(losses[1], expected, rtol=1e-5)
+
+
+def test_a_click_that_is_masked_is_unknown():
+  """As the judge has it: no conversion of it counts."""
+  click = Objective("click", where="shown")
+  shown = np.where(np.arange(40) % 3 == 0, np.nan, np.arange(40) % 3 - 1.0)
+  labels = {"click": CLICKS, "buy": BUYS, "shown": shown}
+  on = WEIGHT * (np.arange(40) % 3 == 2)
+  for space, counts, joint in (("given", on * CLICKS, 0), ("entire", on, 1)):
+    buy = Objective("buy", given="click", space=space)
+    losses, _ = losses_of(click, buy, labels=labels)
+    p = P[:, 0] * P[:, 1] if joint else P[:, 1]
+    expected = mean(cross_entropy(p, BUYS), counts)
+    np.testing.assert_allclose(losses[1], expected, rtol=1e-5)
+
+
 def test_real_labels_and_their_logarithm():
   watched = RNG.exponential(30, 40).astype(np.float32)
   for log_label in (False, True):

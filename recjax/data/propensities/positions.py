@@ -127,6 +127,10 @@ def position_means(
   Returns:
     The means of the others; and the curve, 0 where a position has no row, or
     None without `truth`.
+
+  Raises:
+    DataError: the truth at the first position, against which all others are
+      told, is 0, or no row is there.
   """
   totals, num_rows = dict.fromkeys(others, 0.0), 0
   sums = np.zeros((2, num_positions))  # Of rows, and of their truth.
@@ -142,5 +146,15 @@ def position_means(
   means = {name: total / max(num_rows, 1) for name, total in totals.items()}
   if not truth:
     return means, None
+  if sums[1, 0] <= 0:
+    why = (
+      f"holds 0 where {column!r} is 1"
+      if sums[0, 0]
+      else (f"is not known there: no row of training has {column!r} 1")
+    )
+    raise DataError(
+      "propensities are told against that of position 1, and the column"
+      f" {truth!r} {why}. Leave `truth` out, or give such rows."
+    )
   curve = sums[1] / np.maximum(sums[0], 1)
   return means, curve / curve[0]

@@ -82,3 +82,17 @@ def test_means_over_blocks():
   assert means == {"x": 4.0}
   np.testing.assert_allclose(curve, [1, 0.5, 0.375, 0], rtol=1e-6)
   assert position_means(iter(blocks), "position", 4) == ({}, None)
+
+
+@pytest.mark.parametrize(
+  ("position", "seen", "message"),
+  [
+    ([2, 3], [0.5, 0.4], "'seen' is not known there: no row .* 'position' 1"),
+    ([1, 3], [0.0, 0.4], "'seen' holds 0 where 'position' is 1"),
+  ],
+)
+def test_a_truth_without_a_first_position_is_told(position, seen, message):
+  columns = {"position": position, "seen": seen}
+  block = {name: np.array(x, np.float32) for name, x in columns.items()}
+  with pytest.raises(DataError, match=message):
+    position_means([block], "position", 3, truth="seen")
