@@ -128,7 +128,7 @@ def cost_figure(results: SweepResults) -> mpl_figure.Figure:
   axes.plot(secs / 60, values, "o", color=BLUE, markersize=7)
   for row, x, y in zip(rows, secs / 60, values):
     axes.annotate(
-      row.name, (x, y), (7, -3), fontsize=8.5, color=INK,
+      row.name, (x, y), (5, 6), fontsize=8.5, color=INK,
       textcoords="offset points",
     )  # fmt: skip
   axes.margins(x=0.15, y=0.12)

@@ -218,8 +218,8 @@ def _tested_text(effects: Sequence[Effect | None]) -> str:
   seen = effects_lib.sees(effects)
   if seen is not None:
     parts.append(
-      f"By the variances as they are estimated here, a difference of {seen:.4f}"
-      " is found with a power of 80%."
+      f"By the mean of the rows' variances a difference of {seen:.4f} is found"
+      " with a power of 80%."
     )
   return " ".join(parts)
 
