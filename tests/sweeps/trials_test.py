@@ -8,6 +8,7 @@ from recjax.sweeps.shapes import combinations
 from recjax.sweeps.spec import make_sweep
 from recjax.sweeps.trials import (
   Trial,
+  aliases,
   check_factors,
   make_trial,
   make_trials,
@@ -39,14 +40,14 @@ def trials_of(found):
 
 def test_a_trial_is_what_its_command_line_would_give():
   found = sweep(DEPTH, bindings=["TrainConfig.patience = 3"])
-  trials, notes = trials_of(found)
+  trials = trials_of(found)
   assert [(t.combination, t.seed) for t in trials] == [
     ("1", 0),
     ("2", 0),
     ("1", 1),
     ("2", 1),
   ]
-  assert notes == []
+  assert aliases(trials) == []
   last = trials[-1]
   assert last.bindings == (
     "TrainConfig.patience = 3",
@@ -67,10 +68,11 @@ def test_levels_that_give_one_config_run_once():
       "zwei": ["sasrec.SASRec.num_blocks = 2"],
     },
   }
-  trials, notes = trials_of(sweep(same))
+  trials = trials_of(sweep(same))
   # Both names stay, and share a run.
   assert [t.combination for t in trials] == ["two", "zwei", "two", "zwei"]
   assert len({t.key for t in trials}) == 2
+  notes = aliases(trials)
   assert len(notes) == 2 and "'zwei' and 'two' are one config" in notes[0]
 
 
@@ -144,7 +146,7 @@ def test_a_factor_must_not_set_the_seed():
 def test_a_seed_that_seeds_nothing_is_told():
   found = sweep(DEPTH, seed="Protocol.max_users", seeds=[0, 0 + 1])
   # Another protocol is another config; a macro that nothing reads is not.
-  assert len(trials_of(found)[0]) == 4
+  assert len(trials_of(found)) == 4
   with pytest.raises(ConfigError, match="SEDE"):
     check_factors(sweep(DEPTH, seed="SEDE"))
 
