@@ -10,6 +10,7 @@ from recjax.sweeps.trials import (
   Trial,
   aliases,
   check_factors,
+  check_levels,
   make_trial,
   make_trials,
   select_metric,
@@ -123,6 +124,20 @@ def test_a_refused_value_names_the_trial():
   check_factors(found)
   with pytest.raises(ConfigError, match="trial '0'.*num_blocks must lie in"):
     trials_of(found)
+
+
+def test_a_level_of_a_search_may_need_what_stands_beside_it():
+  # The base has a width of 8, which three heads do not divide.
+  heads = {
+    "name": "heads",
+    "levels": {"1": ["SASRec.num_heads = 1"], "3": ["SASRec.num_heads = 3"]},
+  }
+  width = {"name": "width", "binding": "SASRec.dim", "range": [4, 12],
+    "integer": True}  # fmt: skip
+  search = {"shape": "random", "num_trials": 2}
+  check_levels(sweep(heads, width, **search))
+  with pytest.raises(ConfigError, match="factor 'heads': trial '3'"):
+    check_levels(sweep(heads, DROPOUT, **search))
 
 
 def test_two_factors_must_not_set_one_binding():
