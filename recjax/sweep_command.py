@@ -1,6 +1,7 @@
 """`recjax sweep`: many runs by one file, and what they say together."""
 
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,10 +10,10 @@ from absl import flags
 
 from recjax.command_flags import data_flags, parse, required, workdir_flag
 from recjax.data.prepare import default_cache_dir
-from recjax.errors import ConfigError, RunError, check_choice
+from recjax.errors import ConfigError, RunError, check_choice, check_range
 from recjax.sweeps import carry_out, sweep_report
 from recjax.sweeps import folder as folders
-from recjax.sweeps.carry_out import Places
+from recjax.sweeps.carry_out import Made, Places
 from recjax.sweeps.folder import SweepFolder
 from recjax.sweeps.launchers.launcher import Launcher
 from recjax.sweeps.launchers.local import LocalLauncher
@@ -69,18 +70,21 @@ def sweep(arguments: Sequence[str]) -> None:
     )
   found = load_sweep(names[0])
   if values["dry_run"]:
-    _list(found, carry_out.make(found).trials)
+    _list(found, carry_out.make(found))
     return
   folder = SweepFolder(required(values, "workdir", "sweep"))
   folder.check(found)
   options = _options(values["launcher"], values["launcher_option"])
-  made = carry_out.make(found)
+  made = carry_out.make(found, folder.read_trials(), folder.read_refused())
   with folder.locked():
-    folder.take_up(found)
-    if values["retry_failed"]:
-      carry_out.retry_failed(folder)
+    # What may refuse comes first: a refused call changes nothing.
+    carry_out.check_configs(made, folder)
     launcher = _launcher(values, options, folder)
     try:
+      folder.take_up(found)
+      if values["retry_failed"]:
+        num = carry_out.retry_failed(folder)
+        print(f"{num} failed trials are tried again.")
       trials = carry_out.carry_out(
         found, made, folder, launcher, _places(values)
       )
@@ -91,7 +95,7 @@ def sweep(arguments: Sequence[str]) -> None:
     finally:
       launcher.close()
   sweep_report.print_report(folder.path)
-  for note in made.notes:
+  for note in carry_out.notes(found, trials, folder.read_refused()):
     print(f"NOTE {note}")
   _check_all_went_well(folder, trials)
 
@@ -136,8 +140,17 @@ def _options(launcher: str, texts: Sequence[str]) -> dict[str, Any]:
       )
     if launcher == "ray":
       check_choice("--launcher_option of 'ray'", name, _RAY_OPTIONS)
-    options[name] = int(value) if value.isdecimal() else value
+    options[name] = value if name == "address" else _number(value)
+    if launcher == "ray" and name != "address":
+      check_range(f"--launcher_option={name}", options[name], 0)
   return options
+
+
+def _number(text: str) -> int | float | str:
+  """4, 0.5 and .5 as numbers; all else, such as inf, as it is."""
+  if not re.fullmatch(r"\d+|\d*\.\d+", text, re.ASCII):
+    return text
+  return float(text) if "." in text else int(text)
 
 
 def _launcher(
@@ -155,11 +168,14 @@ def _launcher(
       return LocalLauncher(num, folder.path / "logs")
 
 
-def _list(found: Sweep, trials: Sequence[Trial]) -> None:
+def _list(found: Sweep, made: Made) -> None:
   console = rich.console.Console()
-  console.print(f"{found.title}: {len(trials)} trials", markup=False)
-  for trial in trials:
+  console.print(f"{found.title}: {len(made.trials)} trials", markup=False)
+  for trial in made.trials:
     text = f"{trial.key}  {trial.combination}, seed {trial.seed}"
     console.print(text, markup=False, soft_wrap=True, highlight=False)
   if found.shape == "bayesian":
     print(f"... and those that follow from them, {found.num_trials} in all.")
+    return
+  for note in carry_out.notes(found, made.trials, made.refused):
+    print(f"NOTE {note}")

@@ -1,6 +1,7 @@
 """`recjax sweep` from the command line: for real, killed, and with mistakes."""
 
 import collections
+import dataclasses
 import json
 import os
 import pathlib
@@ -13,11 +14,14 @@ import time
 import numpy as np
 import pytest
 
-from recjax import cli
+from recjax import cli, sweep_command
+from recjax.errors import ConfigError
 from recjax.sweeps import carry_out
+from recjax.sweeps.folder import SweepFolder
 from recjax.sweeps.results import load_results
 from recjax.sweeps.spec import load_sweep
 from recjax.sweeps.sweep_report import make_report
+from recjax.sweeps.trials import Refused
 from tests.sweeps.made_up import finish, trials_of
 
 NUM_TRIALS = 24
@@ -153,8 +157,8 @@ def test_a_dry_run_lists_the_trials_and_starts_none(folder, capsys):
 def made(folder, monkeypatch):
   """The trials, whose gin files are not read this time."""
   trials = trials_of(load_sweep(folder / "it.toml"))
-  found = carry_out.Made(trials, "auc", [])
-  monkeypatch.setattr(carry_out, "make", lambda sweep: found)
+  found = carry_out.Made(trials, "auc")
+  monkeypatch.setattr(carry_out, "make", lambda *_: found)
   return found
 
 
@@ -214,8 +218,66 @@ def test_failed_trials_are_told_by_the_status(
     err,
   ), err
   fails = False
-  status, _, err = run(capsys, *given)
+  status, out, err = run(capsys, *given, "--retry_failed")
   assert status == 0 and err == ""
+  assert out.startswith("1 failed trials are tried again.\n")
+
+
+def test_a_refused_call_changes_nothing(folder, tmp_path, capsys, made):
+  there = SweepFolder(tmp_path / "w")
+  there.take_up(load_sweep(folder / "it.toml"))
+  first, *rest = made.trials
+  there.write_trials([dataclasses.replace(first, key="b" * 12), *rest], "auc")
+  before = {p.name: p.read_text() for p in there.path.glob("*.json")}
+  more = SWEEP.replace("[0, 1, 2, 3, 4, 5]", "[0, 1, 2, 3, 4, 5, 6]")
+  (tmp_path / "it.toml").write_text(more)
+  given = arguments(tmp_path, "w")
+  status, _, err = run(capsys, *given)
+  assert status == 1 and "was planned as config bbbbbbbbbbbb" in err
+  there.write_trials(made.trials, "auc")
+  before["trials.json"] = (there.path / "trials.json").read_text()
+  status, _, err = run(capsys, *given, "--num_workers=100000")
+  assert status == 1 and "the number of trials at once" in err
+  after = {p.name: p.read_text() for p in there.path.glob("*.json")}
+  assert after == before
+
+
+def test_options_of_launchers_are_numbers_where_they_look_like_it(
+  folder, tmp_path, capsys, monkeypatch, made
+):
+  given = {}
+
+  def launcher(num_slots, **options):
+    given.update(options)
+    raise ConfigError("enough")
+
+  monkeypatch.setattr(sweep_command, "RayLauncher", launcher)
+  status, _, err = run(
+    capsys, *arguments(folder, tmp_path / "w", "--launcher=ray",
+    "--launcher_option=address=1.2.3.4:6379",
+    "--launcher_option=cores_per_trial=2",
+    "--launcher_option=gpus_per_trial=.5")
+  )  # fmt: skip
+  assert status == 1 and "enough" in err
+  assert given == {
+    "address": "1.2.3.4:6379", "cores_per_trial": 2, "gpus_per_trial": 0.5
+  }  # fmt: skip
+
+
+def test_a_dry_run_tells_what_a_random_search_drew_again(
+  folder, tmp_path, capsys, made, monkeypatch
+):
+  text = SWEEP.replace("[0, 1, 2, 3, 4, 5]", "[0]")
+  (tmp_path / "it.toml").write_text('shape = "random"\nnum_trials = 9\n' + text)
+  drawn = carry_out.Made(
+    [t for t in made.trials if t.seed == 0], "auc",
+    [Refused("l2 7", {"l2": "7"}, "no")],
+  )  # fmt: skip
+  monkeypatch.setattr(carry_out, "make", lambda *_: drawn)
+  status, out, _ = run(capsys, *arguments(tmp_path, "dry", "--dry_run"))
+  assert status == 0
+  assert "NOTE 1 combinations are refused" in out and "'l2 7': no" in out
+  assert "NOTE 9 draws came to 4 configs that run" in out
 
 
 @pytest.mark.parametrize(
@@ -252,6 +314,10 @@ def test_mistakes_are_told_before_anything_starts(
     (["--launcher_option=a=1"], "the launcher 'local' has no options"),
     (["--launcher=ray", "--launcher_option=adress=1"],
      "'adress'. Did you mean 'address'"),
+    (["--launcher=ray", "--launcher_option=gpus_per_trial=half"],
+     "--launcher_option=gpus_per_trial must be a number; got 'half'"),
+    (["--launcher=ray", "--launcher_option=cores_per_trial=-1"],
+     "--launcher_option=cores_per_trial must be a number; got '-1'"),
     (["--launcher_option=a"], "must be NAME=VALUE"),
   ],
 )  # fmt: skip

@@ -1,6 +1,6 @@
 r"""Tables of cells as LaTeX, for papers: needs \usepackage{booktabs}."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from recjax.runs import tables
 
@@ -20,6 +20,9 @@ _MARKS = {
   "−": "$-$",
   "<": "$<$",
   ">": "$>$",
+  "|": r"\textbar{}",
+  "\n": " ",
+  "\r": " ",
 }
 
 
@@ -51,10 +54,17 @@ def table(
   if label:
     lines.append(rf"\label{{{label}}}")
   lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
-  lines += [" & ".join(map(escape, header)) + r" \\", r"\midrule"]
-  lines += [" & ".join(map(_cell, row)) + r" \\" for row in rows]
+  lines += [_line(map(escape, header)), r"\midrule"]
+  lines += [_line(map(_cell, row)) for row in rows]
   lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
   return "\n".join(lines) + "\n"
+
+
+def _line(cells: Iterable[str]) -> str:
+  r"""A row; what begins with "[" or "*" is no argument of the \\ before it."""
+  text = " & ".join(cells)
+  guard = "{}" if text.lstrip().startswith(("[", "*")) else ""
+  return rf"{guard}{text} \\"
 
 
 def _cell(cell: tables.Cell) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -209,10 +210,10 @@ def _reference_rows(
 def markdown_rows(
   header: Sequence[str], rows: Sequence[Sequence[Cell]]
 ) -> list[str]:
-  """The lines of a Markdown table."""
+  """The lines of a Markdown table, one a row whatever its cells hold."""
   numbers = [any(row[i].is_number for row in rows) for i in range(len(header))]
   lines = [
-    f"| {' | '.join(header)} |",
+    f"| {' | '.join(map(_in_a_cell, header))} |",
     f"|{'|'.join(' ---: ' if right else ' --- ' for right in numbers)}|",
   ]
   for row in rows:
@@ -220,6 +221,13 @@ def markdown_rows(
     for cell in row:
       text = f"**{cell.text}**" if cell.is_best else cell.text
       text = f"{text} {cell.note}" if cell.note else text
-      texts.append(text.replace("|", "\\|"))
+      texts.append(_in_a_cell(text))
     lines.append(f"| {' | '.join(texts)} |")
   return lines
+
+
+def _in_a_cell(text: str) -> str:
+  """`text` in a line, and its bars escaped."""
+  line = " ".join(text.splitlines())
+  # Backslashes before a bar are escaped with it: they would escape each other.
+  return re.sub(r"(\\*)\|", r"\1\1\\|", line)

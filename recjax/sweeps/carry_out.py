@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recjax.errors import RunError
+from recjax.errors import ConfigError, RunError
 from recjax.sweeps import folder as folders
 from recjax.sweeps import shapes, trials
 from recjax.sweeps.folder import SweepFolder
@@ -16,8 +16,9 @@ from recjax.sweeps.launchers.launcher import Launcher
 from recjax.sweeps.live_table import LiveTable
 from recjax.sweeps.scheduler import MAX_ATTEMPTS, Scheduler, Watch, curve_of
 from recjax.sweeps.search import Tried, next_combination
+from recjax.sweeps.shapes import Combination
 from recjax.sweeps.spec import Sweep
-from recjax.sweeps.trials import Trial
+from recjax.sweeps.trials import Refused, Trial
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,44 +43,84 @@ class Made:
   Attributes:
     trials: in the order in which they run.
     metric: the validation metric that selects weights.
-    notes: sentences on configs that are the same.
+    refused: what a search has drawn in vain.
   """
 
   trials: list[Trial]
   metric: str
-  notes: list[str]
+  refused: list[Refused] = dataclasses.field(default_factory=list)
 
 
-def make(sweep: Sweep) -> Made:
+def make(
+  sweep: Sweep,
+  earlier: Sequence[Trial] = (),
+  refused: Sequence[Refused] = (),
+) -> Made:
   """All trials that can be known beforehand, read and checked.
 
-  Of a Bayesian search that is the first one.
+  Of a Bayesian search those are the first combination, or those that earlier
+  calls came to, each with all seeds.
+
+  Args:
+    sweep: as its file says.
+    earlier: the trials of earlier calls.
+    refused: what earlier calls have drawn in vain.
 
   Raises:
-    ConfigError: a setting is unknown, unused or refused.
+    ConfigError: a setting is unknown, unused or refused. What levels of a
+      search refuse together is left out instead.
   """
   trials.check_factors(sweep)
-  if sweep.is_search:
-    chosen = _draw(
-      sweep, [], sweep.num_trials if sweep.shape == "random" else 1
+  vain: list[Refused] = []
+  if not sweep.is_search:
+    found = trials.make_trials(sweep, shapes.combinations(sweep))
+  elif sweep.shape == "bayesian" and earlier:
+    groups = by_combination(earlier).items()
+    found = trials.make_trials(
+      sweep, [Combination(name, dict(old[0].levels)) for name, old in groups]
     )
+    vain = list(refused)
   else:
-    chosen = shapes.combinations(sweep)
-  _, run = trials.make_trial(sweep, chosen[0], sweep.seeds[0])
-  metric = trials.select_metric(run, sweep)
-  made, notes = trials.make_trials(sweep, chosen)
-  return Made(made, metric, notes)
+    trials.check_levels(sweep)
+    found, vain = _first_drawn(sweep)
+  first = Combination(found[0].combination, found[0].levels)
+  _, run = trials.make_trial(sweep, first, sweep.seeds[0])
+  return Made(found, trials.select_metric(run, sweep), vain)
 
 
-def _draw(
-  sweep: Sweep, tried: list[Tried], num: int
-) -> list[shapes.Combination]:
-  """The next combinations of a random search."""
-  found: list[shapes.Combination] = []
-  for _ in range(num):
-    past = [*tried, *(Tried(each.levels) for each in found)]
-    found.append(next_combination(sweep, past, less_is_better=False))
-  return found
+def _first_drawn(sweep: Sweep) -> tuple[list[Trial], list[Refused]]:
+  """All combinations of a random search; of a Bayesian one the first."""
+  most = sweep.num_trials if sweep.shape == "random" else 1
+  found: dict[str, list[Trial]] = {}
+  refused: dict[str, Refused] = {}
+  tried: list[Tried] = []
+  while len(tried) < sweep.num_trials and len(found) < most:
+    chosen = next_combination(sweep, tried, less_is_better=False)
+    if chosen.name not in found and chosen.name not in refused:
+      read = _read(sweep, chosen)
+      if isinstance(read, Refused):
+        refused[chosen.name] = read
+      else:
+        found[chosen.name] = read
+    tried.append(Tried(chosen.levels, failed=chosen.name in refused))
+  if not found:
+    last = list(refused.values())[-1]
+    raise ConfigError(
+      f"all {sweep.num_trials} combinations that the search drew are refused,"
+      f" the last one: {last.reason}"
+    )
+  by_seed = [trial for each in zip(*found.values()) for trial in each]
+  return by_seed, list(refused.values())
+
+
+def _read(sweep: Sweep, chosen: Combination) -> list[Trial] | Refused:
+  """The trials of a combination that was drawn, if it can run."""
+  try:
+    return trials.make_trials(sweep, [chosen])
+  except ConfigError:
+    if reason := trials.refusal(sweep, chosen):
+      return Refused(chosen.name, chosen.levels, reason)
+    raise  # It is the seeds.
 
 
 def carry_out(
@@ -100,9 +141,12 @@ def carry_out(
 
   Returns:
     All trials, those of earlier calls with them.
+
+  Raises:
+    RunError: see `check_configs`.
   """
-  known = _merged(made.trials, folder.read_trials())
-  folder.write_trials(known, made.metric)
+  known, refused = _merged(made.trials, folder.read_trials()), [*made.refused]
+  folder.write_trials(known, made.metric, refused)
   with _table(sweep, folder, made.metric) as table:
     table.add(known)
     watch = Watch(made.metric, sweep.stop, table.show, sweep.metric)
@@ -114,11 +158,14 @@ def carry_out(
       keys = {trial.key for trial in known}
       fresh: list[Trial] = []
       while sweep.shape == "bayesian" and not fresh:
-        found = _next(sweep, folder, known, watch)
+        found = _next(sweep, folder, known, refused, watch)
         if not found:
           break
+        if isinstance(found, Refused):
+          refused.append(found)
+          found = []
         known.extend(found)
-        folder.write_trials(known, made.metric)
+        folder.write_trials(known, made.metric, refused)
         table.add(found)
         # Another name of a config that is known starts nothing.
         fresh = [trial for trial in _once(found) if trial.key not in keys]
@@ -126,6 +173,11 @@ def carry_out(
 
     scheduler.run(_once(known), more)
   return known
+
+
+def check_configs(made: Made, folder: SweepFolder) -> None:
+  """Raises RunError where a trial was planned as another config."""
+  _merged(made.trials, folder.read_trials())
 
 
 def _merged(made: Sequence[Trial], earlier: Sequence[Trial]) -> list[Trial]:
@@ -189,17 +241,29 @@ def by_combination(known: Sequence[Trial]) -> dict[str, list[Trial]]:
 
 
 def _next(
-  sweep: Sweep, folder: SweepFolder, known: list[Trial], watch: Watch
-) -> list[Trial]:
+  sweep: Sweep,
+  folder: SweepFolder,
+  known: Sequence[Trial],
+  refused: Sequence[Refused],
+  watch: Watch,
+) -> list[Trial] | Refused:
   """The trials of the next combination that is new; none at the end."""
-  groups = by_combination(known)
-  tried = [_tried(folder, group, watch) for group in groups.values()]
+  past = {
+    name: _tried(folder, group, watch)
+    for name, group in by_combination(known).items()
+  }
+  past |= {x.combination: Tried(x.levels, failed=True) for x in refused}
+  tried = list(past.values())
   while len(tried) < sweep.num_trials:
     chosen = next_combination(sweep, tried, less_is_better=watch.less_is_better)
-    if chosen.name not in groups:
-      return trials.make_trials(sweep, [chosen])[0]
+    if chosen.name not in past:
+      found = _read(sweep, chosen)
+      if isinstance(found, Refused):
+        # Unless each level still runs, a gin file was spoiled meanwhile.
+        trials.check_levels(sweep)
+      return found
     # Few levels: it was tried already, and its value is known.
-    tried.append(_tried(folder, groups[chosen.name], watch))
+    tried.append(past[chosen.name])
   return []
 
 
@@ -226,11 +290,36 @@ def best_validation(
   return choose(values, default=None)
 
 
+def notes(
+  sweep: Sweep, known: Sequence[Trial], refused: Sequence[Refused]
+) -> list[str]:
+  """What the user should know of the trials of a whole sweep.
+
+  Args:
+    sweep: as its file says.
+    known: all its trials.
+    refused: what a search has drawn in vain.
+  """
+  found = trials.aliases(known)
+  if refused:
+    found.append(
+      f"{len(refused)} combinations are refused and count as failed, the first"
+      f" is {refused[0].combination!r}: {refused[0].reason}"
+    )
+  num = len({trial.key for trial in known if trial.seed == sweep.seeds[0]})
+  if num + len(refused) < sweep.num_trials:
+    found.append(
+      f"{sweep.num_trials} draws came to {num} configs that run: what was drawn"
+      " again ran once."
+    )
+  return found
+
+
 def retry_failed(folder: SweepFolder) -> int:
   """Gives all failed trials new attempts; returns how many there are."""
   failed = [
     trial.key
-    for trial in folder.read_trials()
+    for trial in _once(folder.read_trials())
     if folder.state(trial.key, max_attempts=MAX_ATTEMPTS) == folders.FAILED
   ]
   for key in failed:

@@ -7,6 +7,7 @@ trials/KEY/stop.json   why it was stopped early
 attempts/KEY.json  its crashes
 logs/KEY.log       what it printed
 logs/worker-N.log  what a process of this machine printed beside its trials
+set_aside/KEY.N    a folder with a result of another config, after a retry
 events.jsonl       what was started, finished, stopped, and when
 
 All that is decided is on disk before it is done, so a sweep that was killed
@@ -15,6 +16,7 @@ goes on where it stood.
 
 import contextlib
 import datetime
+import itertools
 import json
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -24,7 +26,7 @@ from recjax import errors, files
 from recjax.runs.record import RunRecord, plain, read_json
 from recjax.sweeps.locks import holding
 from recjax.sweeps.spec import Sweep
-from recjax.sweeps.trials import Trial
+from recjax.sweeps.trials import Refused, Trial
 
 SWEEP = "sweep.json"
 STOP = "stop.json"
@@ -115,18 +117,25 @@ class SweepFolder:
 
   # -- Its trials -------------------------------------------------------------
 
-  def write_trials(self, trials: Sequence[Trial], select: str) -> None:
+  def write_trials(
+    self,
+    trials: Sequence[Trial],
+    select: str,
+    refused: Sequence[Refused] = (),
+  ) -> None:
     """Writes trials.json.
 
     Args:
       trials: in the order in which they were made.
       select: the validation metric that selects their weights.
+      refused: combinations of a search that can not run.
     """
     files.write_json_atomically(
-      self.path / "trials.json",
+      self._trials_path,
       {
         "select": select,
         "trials": [plain(trial.to_dict()) for trial in trials],
+        "refused": [plain(each.to_dict()) for each in refused],
       },
     )
 
@@ -136,7 +145,8 @@ class SweepFolder:
     Raises:
       RunError: trials.json is missing or corrupt.
     """
-    return str(read_json(self.path / "trials.json")["select"])
+    with self._trials_content() as content:
+      return str(content["select"])
 
   def read_trials(self) -> list[Trial]:
     """The trials, in the order in which they were made.
@@ -144,10 +154,37 @@ class SweepFolder:
     Raises:
       RunError: trials.json is corrupt.
     """
-    path = self.path / "trials.json"
-    if not path.exists():
+    if not self._trials_path.exists():
       return []
-    return [Trial.from_dict(values) for values in read_json(path)["trials"]]
+    with self._trials_content() as content:
+      return [Trial.from_dict(values) for values in content["trials"]]
+
+  def read_refused(self) -> list[Refused]:
+    """The combinations of a search that can not run, in their order.
+
+    Raises:
+      RunError: trials.json is corrupt.
+    """
+    if not self._trials_path.exists():
+      return []
+    with self._trials_content() as content:
+      return [Refused(**values) for values in content.get("refused", ())]
+
+  @property
+  def _trials_path(self) -> pathlib.Path:
+    return self.path / "trials.json"
+
+  @contextlib.contextmanager
+  def _trials_content(self) -> Iterator[dict[str, Any]]:
+    """The content of trials.json; what its reader misses is told."""
+    content = read_json(self._trials_path)
+    try:
+      yield content
+    except (KeyError, TypeError, ValueError) as error:
+      why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+      raise errors.RunError(
+        f"{self._trials_path} is corrupt: {why}."
+      ) from error
 
   def workdir(self, key: str) -> pathlib.Path:
     """Where the record of a trial is."""
@@ -236,13 +273,25 @@ class SweepFolder:
     files.write_json_atomically(self._attempts_path(key), {"crashes": crashes})
 
   def forget_crashes(self, key: str) -> None:
-    """Gives a failed trial new attempts; a corrupt result is set aside."""
+    """Gives a failed trial new attempts.
+
+    A corrupt result is set aside. With a result of another config goes the
+    whole folder, for its checkpoints are not of this trial either.
+    """
     self._attempts_path(key).unlink(missing_ok=True)
     try:
       self.record(key).is_finished()
     except errors.RunError:
       result = self.workdir(key) / "result.json"
       result.rename(result.with_name("result.json.corrupt"))
+      return
+    try:
+      is_finished(self.record(key), key)
+    except errors.RunError:
+      aside = self.path / "set_aside"
+      aside.mkdir(exist_ok=True)
+      names = (aside / f"{key}.{number}" for number in itertools.count())
+      self.workdir(key).rename(next(x for x in names if not x.exists()))
 
   def add_event(self, event: str, key: str, **more: Any) -> None:
     """Appends a line to events.jsonl."""
@@ -267,8 +316,8 @@ def is_finished(record: RunRecord, key: str) -> bool:
   found = record.read_result()["config_hash"]
   if found != key:
     raise errors.RunError(
-      f"{record.workdir / 'result.json'} is of the config {found}, not {key}:"
-      " move its folder away."
+      f"{record.workdir / 'result.json'} is of the config {found}, not {key};"
+      " --retry_failed sets its folder aside."
     )
   return True
 

@@ -75,14 +75,18 @@ class LiveTable:
       self._show_table(states)
       return
     for key in new:
-      self._console.print(self._line(key, states[key]), soft_wrap=True)
+      self._tell(self._line(key, states[key]))
     now = time.monotonic()
     if now - self._told_secs >= _LINE_SECS:
       self._told_secs = now
       for key, state in states.items():
         if state == Scheduler.RUNNING:
-          self._console.print(self._line(key, state), soft_wrap=True)
-      self._console.print(self._head(states), soft_wrap=True)
+          self._tell(self._line(key, state))
+      self._tell(self._head(states))
+
+  def _tell(self, text: str) -> None:
+    # Names and errors are shown as they are: "[x]" is no markup in them.
+    self._console.print(text, soft_wrap=True, markup=False, highlight=False)
 
   def _head(self, states: Mapping[str, str]) -> str:
     counts = collections.Counter(states.values())
@@ -120,7 +124,10 @@ class LiveTable:
     shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
     label = labels.metric_label(self._metric)
     for name in ("settings", "seed", "state", "step", f"validation {label}"):
-      shown.add_column(name, justify="left" if name == "settings" else "right")
+      shown.add_column(
+        rich.text.Text(name),
+        justify="left" if name == "settings" else "right",
+      )
     for key in (*last, *running):
       cells = [rich.text.Text(text) for text in self._cells(key, states[key])]
       cells[2].stylize(_STYLES.get(states[key], ""))

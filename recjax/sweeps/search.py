@@ -72,6 +72,13 @@ def next_combination(
   return named(sweep, texts)
 
 
+def outermost(factor: Factor) -> list[str]:
+  """Its levels, or both ends of its range, as combinations name them."""
+  if factor.levels:
+    return [level.name for level in factor.levels]
+  return [_spelled(factor, end) for end in (factor.low, factor.high)]
+
+
 def _optuna() -> Any:
   try:
     optuna = importlib.import_module("optuna")

@@ -176,6 +176,11 @@ def make_sweep(content: Mapping[str, Any], place: str) -> Sweep:
       raise errors.ConfigError(
         f"{place} lacks {key!r}; see docs/sweeps.md for a whole sweep file."
       )
+  if not isinstance(content["factor"], (list, tuple)):
+    raise errors.ConfigError(
+      f"{place}: write each factor as a table [[factor]]; got"
+      f" {content['factor']!r}."
+    )
   shape = content.get("shape", "grid")
   errors.check_choice(f"{place}: shape", shape, SHAPES)
   factors = tuple(
@@ -299,7 +304,7 @@ def _range(
       f"{place} needs levels, or binding and range = [low, high]; got range"
       f" {ends!r}."
     )
-  log, integer = values.get("log", False), values.get("integer", False)
+  log, integer = (_flag(values, key, place) for key in ("log", "integer"))
   low, high = ends
   errors.check_range(
     f"{place}: low", low, 1e-300 if log else -_LARGEST, integer=integer
@@ -308,7 +313,16 @@ def _range(
   binding = _text(values.get("binding", ""), "binding", place)
   if not binding:
     raise errors.ConfigError(f"{place} lacks 'binding', which takes a number.")
-  return Factor(name, (), binding, low, high, bool(log), bool(integer))
+  return Factor(name, (), binding, low, high, log, integer)
+
+
+def _flag(values: Mapping[str, Any], key: str, place: str) -> bool:
+  value = values.get(key, False)
+  if not isinstance(value, bool):
+    raise errors.ConfigError(
+      f"{place}: {key} must be true or false, without quotes; got {value!r}."
+    )
+  return value
 
 
 def _text(value: Any, what: str, place: str) -> str:

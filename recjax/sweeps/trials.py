@@ -5,11 +5,12 @@ the last level is told at once. Trials of one config hash are one trial.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from recjax import errors, gin_config
 from recjax.named_run import NamedRun, read_run
+from recjax.sweeps.search import outermost
 from recjax.sweeps.shapes import Combination
 from recjax.sweeps.spec import Sweep
 from recjax.train.loop import LAST
@@ -47,12 +48,32 @@ class Trial:
     return cls(gin_files=files, bindings=bindings, **rest)
 
 
+@dataclasses.dataclass(frozen=True)
+class Refused:
+  """A combination of a search whose levels do not go together.
+
+  Attributes:
+    combination: what tables would call it.
+    levels: names of levels by factor.
+    reason: the error.
+  """
+
+  combination: str
+  levels: Mapping[str, str]
+  reason: str
+
+  def to_dict(self) -> dict[str, Any]:
+    """Plain values, for JSON."""
+    return dataclasses.asdict(self)
+
+
 def make_trials(
   sweep: Sweep, combinations: Iterable[Combination]
-) -> tuple[list[Trial], list[str]]:
+) -> list[Trial]:
   """The trials of some combinations.
 
-  Several names may come to one config: such trials have one key, and one run.
+  Several names may come to one config: such trials have one key, and one run,
+  see `aliases`.
 
   Args:
     sweep: what they are of.
@@ -60,7 +81,7 @@ def make_trials(
 
   Returns:
     The trials, seed by seed, so that a sweep that is cut short has whole
-    seeds; and sentences on those of one config.
+    seeds.
 
   Raises:
     ConfigError: a setting is unknown, unused or refused; the message names
@@ -69,7 +90,6 @@ def make_trials(
   combinations = list(combinations)
   trials: list[Trial] = []
   first: dict[str, Trial] = {}
-  notes = []
   for seed in sweep.seeds:
     for combination in combinations:
       trial, _ = make_trial(sweep, combination, seed)
@@ -81,12 +101,21 @@ def make_trials(
           f" {sweep.seed} does not set the seed of the run. Name what does, as"
           " seed = 'NAME'."
         )
-      if same is not trial and same.combination != trial.combination:
-        notes.append(
-          f"{trial.combination!r} and {same.combination!r} are one config"
-          f" ({trial.key}) and run once."
-        )
-  return trials, list(dict.fromkeys(notes))
+  return trials
+
+
+def aliases(trials: Iterable[Trial]) -> list[str]:
+  """Sentences on combinations that come to one config."""
+  first: dict[str, Trial] = {}
+  notes = []
+  for trial in trials:
+    same = first.setdefault(trial.key, trial)
+    if same.combination != trial.combination:
+      notes.append(
+        f"{trial.combination!r} and {same.combination!r} are one config"
+        f" ({trial.key}) and run once."
+      )
+  return list(dict.fromkeys(notes))
 
 
 def make_trial(
@@ -148,6 +177,45 @@ def check_factors(sweep: Sweep) -> None:
         " values the last would win, and the table would tell the other."
       )
     owners |= {name: f"factor {factor.name!r}" for name in names}
+
+
+def refusal(sweep: Sweep, combination: Combination) -> str:
+  """Why a combination can not run; "" where it can."""
+  try:
+    make_trial(sweep, combination, sweep.seeds[0])
+  except errors.ConfigError as error:
+    return str(error)
+  return ""
+
+
+def check_levels(sweep: Sweep) -> None:
+  """Raises ConfigError where a level of a search can never run.
+
+  The combinations of a search are not known beforehand, but its levels are,
+  and the ends of its ranges. A level that the base alone refuses may still go
+  with what another factor sets, such as a number of heads with another width.
+  """
+  names = {factor.name: outermost(factor) for factor in sweep.factors}
+  for factor, levels in names.items():
+    for name in levels:
+      tried = (
+        refusal(sweep, Combination(name, {**beside, factor: name}))
+        for beside in _surroundings(names)
+      )
+      first = next(tried)
+      if first and all(tried):
+        raise errors.ConfigError(f"factor {factor!r}: {first}")
+
+
+def _surroundings(
+  names: Mapping[str, Sequence[str]],
+) -> Iterator[dict[str, str]]:
+  """What a level may stand beside: nothing, a level, or one of each factor."""
+  firsts = {factor: levels[0] for factor, levels in names.items()}
+  for beside in ({}, firsts):
+    yield beside
+    for factor, levels in names.items():
+      yield from ({**beside, factor: level} for level in levels)
 
 
 def select_metric(run: NamedRun, sweep: Sweep) -> str:

@@ -27,7 +27,26 @@ def test_a_table_of_booktabs():
     ("{x}^2 ~ $y$ #1", r"\{x\}\textasciicircum{}2 \textasciitilde{} \$y\$ \#1"),
     ("1 ± 2 – 3", r"1 $\pm$ 2 -- 3"),
     ("<.0001", "$<$.0001"),
+    ("a|b\nc\r\n\nd", r"a\textbar{}b c   d"),
   ],
 )
 def test_marks_are_written_out(text, expected):
   assert latex.escape(text) == expected
+
+
+def test_no_row_is_an_argument_of_what_stands_before_it():
+  # Both \\ and \midrule take what follows in brackets, \\ a star as well.
+  rows = [
+    [Cell("[mask]"), Cell("[a]")],
+    [Cell("*"), Cell("")],
+    [Cell("a [b]"), Cell("c")],
+  ]
+  found = latex.table(("[x]", "*"), rows).splitlines()
+  start = found.index(r"\toprule") + 1
+  assert found[start : start + 5] == [
+    r"{}[x] & * \\",
+    r"\midrule",
+    r"{}[mask] & [a] \\",
+    r"{}* &  \\",
+    r"a [b] & c \\",
+  ]

@@ -102,3 +102,15 @@ def test_markdown_rows():
     "| a\\|b c | **0.5** |",
     "| d | – |",
   ]
+
+
+def test_marks_of_markdown_tables_stay_within_their_cells():
+  rows = [[tables.Cell("a\nb\r\nc", "d\n\ne")], [tables.Cell("f\\|g\\h")]]
+  assert tables.markdown_rows(("x|y\nz",), rows) == [
+    "| x\\|y z |",
+    "| --- |",
+    "| a b c d  e |",
+    # Of each pair of backslashes one is shown, and so the bar is not escaped
+    # by the first of three alone.
+    "| f\\\\\\|g\\h |",
+  ]

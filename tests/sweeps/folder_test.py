@@ -10,6 +10,7 @@ import pytest
 from recjax.errors import RunError
 from recjax.sweeps import folder as folders
 from recjax.sweeps.folder import SweepFolder, is_sweep
+from recjax.sweeps.trials import Refused
 from recjax.train.checkpoint import Checkpoints
 from tests.sweeps.made_up import finish, sweep_of, trials_of, value_of
 
@@ -77,6 +78,30 @@ def test_trials_come_back(tmp_path):
     folder.read_trials()
 
 
+def test_refused_combinations_come_back(tmp_path):
+  folder = SweepFolder(tmp_path)
+  assert folder.read_refused() == []
+  refused = Refused("a 1, b 2", {"a": "1", "b": "2"}, "no")
+  folder.write_trials(trials_of(sweep_of()), "ndcg@10", [refused])
+  assert folder.read_refused() == [refused]
+  assert folder.read_trials() == trials_of(sweep_of())
+
+
+def test_a_list_of_trials_that_lacks_something_is_corrupt(tmp_path):
+  folder = SweepFolder(tmp_path)
+  (tmp_path / "trials.json").write_text('{"refused": [{"levels": 1}]}')
+  for read, message in (
+    (folder.read_trials, "it lacks 'trials'"),
+    (folder.read_select, "it lacks 'select'"),
+    (folder.read_refused, ".*'combination'"),
+  ):
+    with pytest.raises(RunError, match=f"trials.json is corrupt: {message}"):
+      read()
+  (tmp_path / "trials.json").write_text('{"trials": [{"key": "a"}]}')
+  with pytest.raises(RunError, match="is corrupt: it lacks 'gin_files'"):
+    folder.read_trials()
+
+
 def test_states(tmp_path):
   folder = SweepFolder(tmp_path)
   (trial, *_) = trials_of(sweep_of())
@@ -105,16 +130,20 @@ def test_a_result_that_can_not_be_used_is_a_failed_trial(tmp_path):
   finish(folder.workdir("a"), 0, np.full(3, 0.5))
   assert folder.state("a", max_attempts=2) == folders.FINISHED
   assert folder.crashes("a") == []
-  whole = path.read_text()
   # A folder that was copied from another trial.
-  path.write_text(json.dumps(json.loads(whole) | {"config_hash": "b"}))
+  whole = json.loads(path.read_text())
+  path.write_text(json.dumps(whole | {"config_hash": "b"}))
   assert folder.state("a", max_attempts=2) == folders.FAILED
   (crash,) = folder.crashes("a")
-  assert crash["error"] == (
-    f"{path} is of the config b, not a: move its folder away."
-  )
-  folder.forget_crashes("a")
-  assert path.exists()  # It is not ours to move.
+  assert f"{path} is of the config b, not a" in crash["error"]
+  for number in range(2):
+    folder.forget_crashes("a")
+    assert folder.state("a", max_attempts=2) == folders.OPEN
+    aside = tmp_path / "set_aside" / f"a.{number}"
+    assert json.loads((aside / "result.json").read_text())["name"] == "run"
+    assert (aside / "metrics.jsonl").exists() and not path.parent.exists()
+    finish(folder.workdir("a"), number, np.full(3, 0.5), config_hash="b")
+    assert folder.state("a", max_attempts=2) == folders.FAILED
   path.write_text("{")
   assert folder.state("a", max_attempts=2) == folders.FAILED
   (crash,) = folder.crashes("a")

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from recjax.sweeps import folder as folders
+from recjax.sweeps import live_table
 from recjax.sweeps.folder import SweepFolder
 from recjax.sweeps.live_table import LiveTable
 from recjax.sweeps.scheduler import Scheduler
@@ -21,11 +22,39 @@ def folder(tmp_path):
   return made
 
 
-def table_of(folder, *, terminal):
+def table_of(
+  folder, *, terminal, title="Depth and size", metric="ndcg@10", trials=()
+):
   console = Console(file=io.StringIO(), width=100, force_terminal=terminal)
-  table = LiveTable("Depth and size", folder, "ndcg@10", console)
-  table.add(trials_of(sweep_of()))
+  table = LiveTable(title, folder, metric, console)
+  table.add(trials or trials_of(sweep_of()))
   return table, console.file
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_marks_of_rich_in_names_and_errors_are_shown_as_they_are(
+  tmp_path, monkeypatch, terminal
+):
+  monkeypatch.setattr(live_table, "_LINE_SECS", 0.0)
+  folder = SweepFolder(tmp_path)
+  names = ("no [mask] token", "no [/mask]")
+  factor = {"name": "f", "levels": {name: ["A.b = 1"] for name in names}}
+  trials = trials_of(sweep_of(factor=[factor], num_seeds=1))
+  table, out = table_of(
+    folder,
+    terminal=terminal,
+    title="T [/v2]",
+    metric="auc[blue]",
+    trials=trials,
+  )
+  folder.add_crash(trials[0].key, "no such file [/data/x]")
+  table.show({})
+  table.show({trials[0].key: folders.FAILED, trials[1].key: Scheduler.RUNNING})
+  table.close()
+  text = out.getvalue()
+  shown = [*names, "T [/v2]: 1 of 2", "Auc[blue]"]
+  shown += [] if terminal else ["(no such file [/data/x]; see"]
+  assert [part for part in shown if part not in text] == []
 
 
 def states(**changes):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recjax.errors import ConfigError
-from recjax.sweeps.search import Tried, next_combination
+from recjax.sweeps.search import Tried, next_combination, outermost
 from recjax.sweeps.spec import make_sweep
 
 FACTORS = [
@@ -92,6 +92,12 @@ def test_a_name_tells_the_levels():
   assert found.name == f"rate {rate}, depth {depth}, loss {loss}"
   assert found.chosen(sweep("random"))[0].bindings == (f"RATE = {rate}",)
   assert len(rate.lstrip("0.")) <= 8
+
+
+def test_the_outermost_of_a_factor_are_spelled_as_it_draws_them():
+  rate, depth, loss = sweep("random").factors
+  assert outermost(rate) == ["0.0001", "0.1"]
+  assert outermost(depth) == ["1", "4"] and outermost(loss) == ["x", "y"]
 
 
 def test_without_optuna_it_says_what_to_install(monkeypatch):

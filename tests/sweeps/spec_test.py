@@ -135,6 +135,16 @@ def test_all_sweeps_of_the_experiments_are_read():
     (changed(SEARCH, "factor", 1, "range", value=[1, 2.5]),
      "high must be an integer"),
     (changed(SEARCH, "factor", 1, "binding", value=None), "lacks 'binding'"),
+    (changed(SEARCH, "factor", 0, "log", value="false"),
+     "factor 1 .rate.: log must be true or false.*'false'"),
+    (changed(SEARCH, "factor", 1, "integer", value="no"),
+     "factor 2 .depth.: integer must be true or false.*'no'"),
+    (changed(SEARCH, "factor", 1, "integer", value=1),
+     "integer must be true or false"),
+    (changed(GRID, "factor", value=3), "as a table .*factor.*got 3"),
+    (changed(GRID, "factor", value={"name": "depth"}),
+     "as a table .*factor.*'depth'"),
+    (changed(GRID, "factor", value=["depth"]), "factor 1: write it as a table"),
   ],
 )  # fmt: skip
 def test_what_is_wrong_is_told(content, message):

@@ -8,7 +8,9 @@ from recjax.sweeps.shapes import combinations
 from recjax.sweeps.spec import make_sweep
 from recjax.sweeps.trials import (
   Trial,
+  aliases,
   check_factors,
+  check_levels,
   make_trial,
   make_trials,
   select_metric,
@@ -39,14 +41,14 @@ def trials_of(found):
 
 def test_a_trial_is_what_its_command_line_would_give():
   found = sweep(DEPTH, bindings=["TrainConfig.patience = 3"])
-  trials, notes = trials_of(found)
+  trials = trials_of(found)
   assert [(t.combination, t.seed) for t in trials] == [
     ("1", 0),
     ("2", 0),
     ("1", 1),
     ("2", 1),
   ]
-  assert notes == []
+  assert aliases(trials) == []
   last = trials[-1]
   assert last.bindings == (
     "TrainConfig.patience = 3",
@@ -67,10 +69,11 @@ def test_levels_that_give_one_config_run_once():
       "zwei": ["sasrec.SASRec.num_blocks = 2"],
     },
   }
-  trials, notes = trials_of(sweep(same))
+  trials = trials_of(sweep(same))
   # Both names stay, and share a run.
   assert [t.combination for t in trials] == ["two", "zwei", "two", "zwei"]
   assert len({t.key for t in trials}) == 2
+  notes = aliases(trials)
   assert len(notes) == 2 and "'zwei' and 'two' are one config" in notes[0]
 
 
@@ -123,6 +126,20 @@ def test_a_refused_value_names_the_trial():
     trials_of(found)
 
 
+def test_a_level_of_a_search_may_need_what_stands_beside_it():
+  # The base has a width of 8, which three heads do not divide.
+  heads = {
+    "name": "heads",
+    "levels": {"1": ["SASRec.num_heads = 1"], "3": ["SASRec.num_heads = 3"]},
+  }
+  width = {"name": "width", "binding": "SASRec.dim", "range": [4, 12],
+    "integer": True}  # fmt: skip
+  search = {"shape": "random", "num_trials": 2}
+  check_levels(sweep(heads, width, **search))
+  with pytest.raises(ConfigError, match="factor 'heads': trial '3'"):
+    check_levels(sweep(heads, DROPOUT, **search))
+
+
 def test_two_factors_must_not_set_one_binding():
   again = {
     "name": "again",
@@ -144,7 +161,7 @@ def test_a_factor_must_not_set_the_seed():
 def test_a_seed_that_seeds_nothing_is_told():
   found = sweep(DEPTH, seed="Protocol.max_users", seeds=[0, 0 + 1])
   # Another protocol is another config; a macro that nothing reads is not.
-  assert len(trials_of(found)[0]) == 4
+  assert len(trials_of(found)) == 4
   with pytest.raises(ConfigError, match="SEDE"):
     check_factors(sweep(DEPTH, seed="SEDE"))
 

@@ -6,6 +6,7 @@ same paths.
 
 import dataclasses
 import importlib
+import math
 import os
 from typing import Any
 
@@ -25,20 +26,23 @@ class RayLauncher:
     num_slots: int = 1,
     *,
     address: str = "",
-    cores_per_trial: int = 1,
-    gpus_per_trial: int = 0,
+    cores_per_trial: int | float = 1,
+    gpus_per_trial: int | float = 0,
   ):
     """Joins a cluster, or starts one on this machine.
 
     Args:
       num_slots: tasks at once.
       address: of a cluster; "" is that of RAY_ADDRESS, or this machine alone.
-      cores_per_trial: that Ray reserves for a task.
+      cores_per_trial: that Ray reserves for a task; up to 1 it may be a part.
       gpus_per_trial: likewise.
 
     Raises:
-      ConfigError: Ray is not installed, or the cluster is not there.
+      ConfigError: Ray is not installed, the cluster is not there, or a number
+        is none that Ray can reserve.
     """
+    _check_share("cores_per_trial", cores_per_trial)
+    _check_share("gpus_per_trial", gpus_per_trial)
     try:
       self._ray = ray = importlib.import_module("ray")
     except ImportError as error:
@@ -57,7 +61,7 @@ class RayLauncher:
     if address:
       options["address"] = address
     else:
-      options["num_cpus"] = num_slots * cores_per_trial
+      options["num_cpus"] = math.ceil(num_slots * cores_per_trial)
     try:
       ray.init(**options)
     except (
@@ -100,6 +104,12 @@ class RayLauncher:
     for reference in self._keys:
       self._ray.cancel(reference, force=True)
     self._ray.shutdown()
+
+
+def _check_share(name: str, value: int | float) -> None:
+  errors.check_range(name, value, 0)
+  # Ray deals out parts of one core or device, but only whole ones of several.
+  errors.check_range(name, value, 0, integer=value > 1)
 
 
 def _run_logged(values: dict[str, Any]) -> dict[str, Any]:

@@ -69,11 +69,14 @@ class FakeRay(types.ModuleType):
     super().__init__("ray")
     self.exceptions = self
     self.options, self.jobs, self.results = {}, [], []
+    self.reserved = {}
 
   def init(self, **options):
     self.options = options
 
-  def remote(self, **_):
+  def remote(self, **reserved):
+    self.reserved = reserved
+
     def submit(values):
       self.jobs.append(values)
       return len(self.jobs) - 1
@@ -108,6 +111,20 @@ def test_the_address_may_come_from_the_environment(ray, monkeypatch):
   assert "num_cpus" not in ray.options  # Ray refuses it for a cluster.
   RayLauncher(2, address="here:1")
   assert ray.options["address"] == "here:1"
+
+
+def test_parts_of_cores_and_devices_are_reserved(ray):
+  RayLauncher(3, cores_per_trial=0.5, gpus_per_trial=0.25)
+  assert ray.options["num_cpus"] == 2  # Ray has whole ones alone.
+  assert ray.reserved["num_cpus"] == 0.5 and ray.reserved["num_gpus"] == 0.25
+
+
+@pytest.mark.parametrize("value", [-1, -0.5, 1.5, float("nan")])
+@pytest.mark.parametrize("name", ["cores_per_trial", "gpus_per_trial"])
+def test_what_ray_can_not_reserve_is_refused_before_it_starts(ray, name, value):
+  with pytest.raises(ConfigError, match=f"{name} must"):
+    RayLauncher(1, **{name: value})
+  assert ray.options == {}
 
 
 def test_paths_are_absolute_and_what_is_taken_away_is_told_apart(
