@@ -352,7 +352,7 @@ def test_another_config_is_refused(train):
     ("--gin.SEDE=1", "Did you mean 'SEED'?"),
     ("--gin.Experiment.batch_siz=1", "Did you mean 'batch_size'?"),
     ("--gin.SASRec.dim=0", "SASRec.dim must lie in [1, inf]; got 0."),
-    ("--gin.SASRec.norm='post'", "'paper', 'pre'; got 'post'"),
+    ("--gin.SASRec.norm='post'", "'paper', 'pre', 'none'; got 'post'"),
     ("--gin.SASRec.dim=wide", "is not a value of gin"),
     ("--gin.Protocol.tie='expected'", "Did you mean 'ties'?"),
     ("--gin_file=runs/sasrec_plantd.gin", "Did you mean 'runs/sasrec_planted"),
