@@ -12,14 +12,12 @@ from recjax.command_flags import data_flags, parse, required, workdir_flag
 from recjax.data.prepare import default_cache_dir
 from recjax.errors import ConfigError, RunError, check_choice, check_range
 from recjax.sweeps import carry_out, sweep_report
-from recjax.sweeps import folder as folders
 from recjax.sweeps.carry_out import Made, Places
 from recjax.sweeps.folder import SweepFolder
 from recjax.sweeps.launchers.launcher import Launcher
 from recjax.sweeps.launchers.local import LocalLauncher
 from recjax.sweeps.launchers.ray import RayLauncher
 from recjax.sweeps.launchers.slurm import SlurmLauncher
-from recjax.sweeps.scheduler import MAX_ATTEMPTS
 from recjax.sweeps.spec import Sweep, load_sweep
 from recjax.sweeps.trials import Trial
 
@@ -102,11 +100,7 @@ def sweep(arguments: Sequence[str]) -> None:
 
 def _check_all_went_well(folder: SweepFolder, trials: Sequence[Trial]) -> None:
   """Raises RunError where trials failed, so that scripts can tell."""
-  failed = [
-    trial
-    for trial in trials
-    if folder.state(trial.key, max_attempts=MAX_ATTEMPTS) == folders.FAILED
-  ]
+  failed = carry_out.failed(folder, trials)
   if failed:
     raise RunError(
       f"{len(failed)} of {len(trials)} trials failed, the first is"

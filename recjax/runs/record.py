@@ -295,10 +295,10 @@ class RunRecord:
     path = self.workdir / "per_user" / f"{name}.npz"
     try:
       with open(path, "rb") as file, np.load(file) as archive:
-        names = set(archive.files) & set(
-          archive.files if keys is None else keys
-        )
-        return {key: archive[key] for key in archive.files if key in names}
+        names = archive.files
+        if keys is not None:
+          names = [name for name in names if name in keys]
+        return {name: archive[name] for name in names}
     except FileNotFoundError:
       raise errors.RunError(f"{path} does not exist.") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:

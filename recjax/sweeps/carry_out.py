@@ -317,11 +317,16 @@ def notes(
 
 def retry_failed(folder: SweepFolder) -> int:
   """Gives all failed trials new attempts; returns how many there are."""
-  failed = [
-    trial.key
-    for trial in _once(folder.read_trials())
+  found = failed(folder, _once(folder.read_trials()))
+  for trial in found:
+    folder.forget_crashes(trial.key)
+  return len(found)
+
+
+def failed(folder: SweepFolder, known: Sequence[Trial]) -> list[Trial]:
+  """The trials that have failed for good."""
+  return [
+    trial
+    for trial in known
     if folder.state(trial.key, max_attempts=MAX_ATTEMPTS) == folders.FAILED
   ]
-  for key in failed:
-    folder.forget_crashes(key)
-  return len(failed)
