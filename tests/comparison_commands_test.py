@@ -6,7 +6,6 @@ import io
 import json
 import shutil
 
-import jax
 import numpy as np
 import pytest
 
@@ -22,11 +21,7 @@ def command(*arguments):
   return status, out.getvalue(), err.getvalue()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiler():
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
 @pytest.fixture(autouse=True)

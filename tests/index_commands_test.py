@@ -44,11 +44,7 @@ def refuse(*arguments):
   return err
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiler():
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
 @pytest.fixture(autouse=True)

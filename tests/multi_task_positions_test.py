@@ -2,7 +2,6 @@
 
 import pathlib
 
-import jax
 import numpy as np
 import pytest
 
@@ -75,12 +74,7 @@ def order_of_relevance(workdir) -> float:
   return right / pairs
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiler():
-  """Compiling is most of the time of a short run."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
 @pytest.fixture(scope="module")

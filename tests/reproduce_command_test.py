@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 
-import jax
 import pytest
 
 from recjax import cli, reproduce_command
@@ -25,11 +24,7 @@ TINY = """bindings = [
 ]"""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiler():
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
 @pytest.fixture

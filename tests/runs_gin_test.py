@@ -6,7 +6,6 @@ import json
 import pathlib
 import re
 
-import jax
 import numpy as np
 import pytest
 
@@ -36,12 +35,7 @@ def last_line(text: str) -> str:
   return text.rstrip().splitlines()[-1]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiler():
-  """Compiling is most of the time of a run of three steps."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
 def write_ncf(folder: pathlib.Path, rng: np.random.Generator) -> None:

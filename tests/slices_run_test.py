@@ -103,12 +103,7 @@ def write_movielens(folder: pathlib.Path) -> None:
     (folder / name).write_text("".join(text), "latin-1")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiler():
-  """Compiling is most of the time of a run of three steps."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
 @pytest.fixture(scope="module")

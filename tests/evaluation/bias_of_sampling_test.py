@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -22,12 +21,7 @@ from recjax.retrieval.scorers import DotProductScorer
 NUM_ITEMS, NUM_USERS = 300, 1000
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiler():
-  """Compiling is most of the time of a small evaluation."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
 def users_of(oracle, num_targets=1):
