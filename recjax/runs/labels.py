@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from recjax.metrics.names import kind_of
+
 _METRICS = {
   "hit_rate": "HR",
   "ndcg": "NDCG",
@@ -29,29 +31,6 @@ _OF_LISTS = (
   "merit_disparity",
 )
 _OF_GROUPS = ("_gap", "_ratio")
-_LOWER_IS_BETTER = (
-  "log_loss",
-  "normalized_entropy",
-  "ece",
-  "rmse",
-  "miscalibration",
-  "exposure_disparity",
-  "merit_disparity",
-)
-# More is not better: lists at random have most of it, or least.
-_NEITHER = (
-  "novelty",
-  "diversity",
-  "coverage",
-  "gini",
-  "average_popularity",
-  "popularity_lift",
-)
-
-
-def _kind(name: str) -> str:
-  """What a metric is, without its cut-off and its task or feature."""
-  return name.partition("/")[0].partition("@")[0]
 
 
 def metric_label(name: str) -> str:
@@ -70,16 +49,8 @@ def metric_label(name: str) -> str:
 
 def is_of_lists(name: str) -> bool:
   """Whether a metric tells of lists or groups, and not how right they are."""
-  kind = _kind(name)
+  kind = kind_of(name)
   return kind in _OF_LISTS or kind.endswith(_OF_GROUPS)
-
-
-def better(name: str) -> int:
-  """1 where larger is better, -1 where smaller is, 0 where neither."""
-  kind = _kind(name)
-  if kind in _LOWER_IS_BETTER or kind.endswith("_gap"):
-    return -1
-  return 0 if kind in _NEITHER else 1
 
 
 def headline(names: Iterable[str]) -> str:
@@ -100,7 +71,7 @@ def floor_label(result: Mapping[str, Any]) -> str:
 
 def metric_order(name: str) -> tuple[int, int, str]:
   """Sorts metrics by kind, then by cut-off as a number; of lists come last."""
-  kind = _kind(name)
+  kind = kind_of(name)
   cutoff = name.partition("/")[0].partition("@")[2]
   if kind in _RANKING:
     place = _RANKING.index(kind)

@@ -276,9 +276,13 @@ class RunRecord:
     if len(set(lengths.values())) > 1:
       raise ValueError(f"per-user arrays differ in length: {lengths}")
     files.write_atomically(
-      self.workdir / "per_user" / f"{name}.npz",
+      self.per_user_path(name),
       lambda file: np.savez(file, allow_pickle=False, **plain_arrays),
     )
+
+  def per_user_path(self, name: str) -> pathlib.Path:
+    """Where the values of users of a part are, if the run keeps them."""
+    return self.workdir / "per_user" / f"{name}.npz"
 
   def load_per_user(
     self, name: str, keys: Collection[str] | None = None
@@ -292,7 +296,7 @@ class RunRecord:
     Raises:
       RunError: the file is missing or corrupt.
     """
-    path = self.workdir / "per_user" / f"{name}.npz"
+    path = self.per_user_path(name)
     try:
       with open(path, "rb") as file, np.load(file) as archive:
         names = archive.files

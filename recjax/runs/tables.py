@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from recjax.metrics.names import better
 from recjax.runs import collection, labels
 
 
@@ -167,7 +168,7 @@ def _run_row(
   for metric in metrics:
     estimate = group.estimate(metric)
     others = [rival.estimate(metric) for rival in rivals]
-    sign = labels.better(metric)
+    sign = better(metric)
     means = [sign * other.mean for other in others if other is not None]
     is_best = (sign != 0 and len(means) > 1) and (
       estimate is not None and sign * estimate.mean == max(means)

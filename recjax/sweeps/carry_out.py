@@ -14,7 +14,7 @@ from recjax.sweeps.folder import SweepFolder
 from recjax.sweeps.jobs import Job
 from recjax.sweeps.launchers.launcher import Launcher
 from recjax.sweeps.live_table import LiveTable
-from recjax.sweeps.scheduler import MAX_ATTEMPTS, Scheduler, Watch, curve_of
+from recjax.sweeps.scheduler import Scheduler, Watch, curve_of
 from recjax.sweeps.search import Tried, next_combination
 from recjax.sweeps.shapes import Combination
 from recjax.sweeps.spec import Sweep
@@ -270,7 +270,7 @@ def _next(
 def _tried(folder: SweepFolder, group: list[Trial], watch: Watch) -> Tried:
   """What validation says of a combination, the mean over its seeds."""
   levels = group[0].levels
-  states = [folder.state(t.key, max_attempts=MAX_ATTEMPTS) for t in group]
+  states = [folder.state(t.key) for t in group]
   if folders.FAILED in states:
     return Tried(levels, failed=True)
   if folders.OPEN in states:
@@ -328,5 +328,5 @@ def failed(folder: SweepFolder, known: Sequence[Trial]) -> list[Trial]:
   return [
     trial
     for trial in known
-    if folder.state(trial.key, max_attempts=MAX_ATTEMPTS) == folders.FAILED
+    if folder.state(trial.key, thorough=True) == folders.FAILED
   ]

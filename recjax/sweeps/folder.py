@@ -31,6 +31,7 @@ from recjax.sweeps.trials import Refused, Trial
 SWEEP = "sweep.json"
 STOP = "stop.json"
 FINISHED, STOPPED, FAILED, OPEN = "finished", "stopped", "failed", "open"
+MAX_ATTEMPTS = 2
 _MOST_CHARACTERS = 200
 """Of an error, which stands in a line of a table."""
 
@@ -198,23 +199,24 @@ class SweepFolder:
     """Where a trial prints to."""
     return self.path / "logs" / f"{key}.log"
 
-  def state(self, key: str, *, max_attempts: int) -> str:
+  def state(self, key: str, *, thorough: bool = False) -> str:
     """FINISHED, STOPPED, FAILED, or OPEN: to be started or gone on with.
 
-    A trial whose result is corrupt, or of another config, is FAILED.
+    A trial is FAILED after MAX_ATTEMPTS crashes, and if its result is corrupt
+    or of another config.
 
     Args:
       key: of the trial.
-      max_attempts: crashes after which it is FAILED.
+      thorough: as of `is_finished`.
     """
     try:
-      if is_finished(self.record(key), key):
+      if is_finished(self.record(key), key, thorough=thorough):
         return FINISHED
     except errors.RunError:
       return FAILED
     if (self.workdir(key) / STOP).exists():
       return STOPPED
-    if len(self.crashes(key)) >= max_attempts:
+    if len(self.crashes(key)) >= MAX_ATTEMPTS:
       return FAILED
     return OPEN
 
@@ -243,7 +245,7 @@ class SweepFolder:
     """
     found = self._told_crashes(key)
     try:
-      is_finished(self.record(key), key)
+      is_finished(self.record(key), key, thorough=True)
     except errors.RunError as error:
       found.append({"at": _now(), "error": one_line(str(error))})
     return found
@@ -275,23 +277,31 @@ class SweepFolder:
   def forget_crashes(self, key: str) -> None:
     """Gives a failed trial new attempts.
 
-    A corrupt result is set aside. With a result of another config goes the
-    whole folder, for its checkpoints are not of this trial either.
+    A corrupt result is set aside, and so is one whose values of users are
+    corrupt. With a result of another config goes the whole folder, for its
+    checkpoints are not of this trial either.
     """
     self._attempts_path(key).unlink(missing_ok=True)
+    record = self.record(key)
+    result = record.workdir / "result.json"
     try:
-      self.record(key).is_finished()
+      record.is_finished()
     except errors.RunError:
-      result = self.workdir(key) / "result.json"
-      result.rename(result.with_name("result.json.corrupt"))
+      _call_corrupt(result)
       return
     try:
-      is_finished(self.record(key), key)
+      is_finished(record, key)
     except errors.RunError:
       aside = self.path / "set_aside"
       aside.mkdir(exist_ok=True)
       names = (aside / f"{key}.{number}" for number in itertools.count())
-      self.workdir(key).rename(next(x for x in names if not x.exists()))
+      record.workdir.rename(next(x for x in names if not x.exists()))
+      return
+    try:
+      is_finished(record, key, thorough=True)
+    except errors.RunError:
+      _call_corrupt(record.per_user_path("test"))
+      _call_corrupt(result)
 
   def add_event(self, event: str, key: str, **more: Any) -> None:
     """Appends a line to events.jsonl."""
@@ -305,8 +315,13 @@ def is_sweep(path: files.PathLike) -> bool:
   return (pathlib.Path(path) / SWEEP).exists()
 
 
-def is_finished(record: RunRecord, key: str) -> bool:
+def is_finished(record: RunRecord, key: str, *, thorough: bool = False) -> bool:
   """Whether the trial of that key has its result in a record.
+
+  Args:
+    record: of the trial.
+    key: of the trial.
+    thorough: the values of users that a test compares are read as well.
 
   Raises:
     RunError: there is a result, but it is corrupt or of another config.
@@ -319,7 +334,13 @@ def is_finished(record: RunRecord, key: str) -> bool:
       f"{record.workdir / 'result.json'} is of the config {found}, not {key};"
       " --retry_failed sets its folder aside."
     )
+  if thorough and record.per_user_path("test").exists():
+    record.load_per_user("test")
   return True
+
+
+def _call_corrupt(path: pathlib.Path) -> None:
+  path.rename(path.with_name(f"{path.name}.corrupt"))
 
 
 def one_line(text: str, end: str = "") -> str:

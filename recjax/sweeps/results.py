@@ -17,19 +17,29 @@ from recjax.runs.record import RunRecord
 from recjax.sweeps import folder as folders
 from recjax.sweeps.carry_out import by_combination
 from recjax.sweeps.folder import SweepFolder
-from recjax.sweeps.scheduler import MAX_ATTEMPTS
 from recjax.sweeps.trials import Trial
 
+REFUSED = "refused"
 _USER = "user_id"
 
 
 @dataclasses.dataclass(frozen=True)
 class Missing:
-  """A trial that is in no table, and why."""
+  """What is in no table, and why.
 
-  trial: Trial
+  Attributes:
+    combination: how tables would call it.
+    seed: of the trial; None of a combination that has no trials.
+    state: of the trial, or REFUSED.
+    reason: in a line.
+    key: of the trial.
+  """
+
+  combination: str
+  seed: int | None
   state: str
   reason: str
+  key: str = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,7 +106,8 @@ class SweepResults:
     rows: combinations with a finished run, in the order of the sweep, but
       those of which a seed was stopped early: of bad seeds more are stopped
       than of good ones, so that the mean of the others tells too much.
-    missing: trials that are in no table.
+    missing: trials that are in no table, and combinations that a search drew
+      and that can not run.
   """
 
   path: pathlib.Path
@@ -153,10 +164,9 @@ class SweepResults:
     """The users of each run that keeps them, and their values."""
     found = {}
     for run in self.runs:
-      if (run.workdir / "per_user" / "test.npz").exists():
-        table = RunRecord(run.workdir).load_per_user(
-          "test", (_USER, self.metric)
-        )
+      record = RunRecord(run.workdir)
+      if record.per_user_path("test").exists():
+        table = record.load_per_user("test", (_USER, self.metric))
         if self.metric in table:
           found[run.workdir] = _by_user(table[_USER], table[self.metric])
     return found
@@ -222,7 +232,7 @@ def load_results(path: files.PathLike, metric: str = "") -> SweepResults:
     missing += lost
   if not rows:
     reasons = "".join(
-      f"\n  {each.trial.combination}, seed {each.trial.seed}: {each.state}"
+      f"\n  {each.combination}, seed {each.seed}: {each.state}"
       f"{': ' if each.reason else ''}{each.reason}"
       for each in missing[:10]
     )
@@ -236,6 +246,10 @@ def load_results(path: files.PathLike, metric: str = "") -> SweepResults:
     rows.remove(row)
     missing += _left_out(groups[row.name], row, f"its runs have no {metric!r}")
   _check_comparable(rows)
+  missing += [
+    Missing(each.combination, None, REFUSED, folders.one_line(each.reason))
+    for each in folder.read_refused()
+  ]
   return SweepResults(
     folder.path,
     sweep,
@@ -258,7 +272,7 @@ def _combined(
       run, lost = _load(folder, trial)
     except errors.RunError as error:
       reason = folders.one_line(str(error))
-      run, lost = None, Missing(trial, folders.FAILED, reason)
+      run, lost = None, _missing(trial, folders.FAILED, reason)
     if run is not None:
       runs[trial.seed] = run
     elif lost is not None:
@@ -270,12 +284,16 @@ def _combined(
   return row, missing
 
 
+def _missing(trial: Trial, state: str, reason: str) -> Missing:
+  return Missing(trial.combination, trial.seed, state, reason, trial.key)
+
+
 def _left_out(
   trials: Sequence[Trial], row: Combined, reason: str
 ) -> list[Missing]:
   """The finished trials of a row that is in no table."""
   return [
-    Missing(trial, folders.FINISHED, f"left out: {reason}")
+    _missing(trial, folders.FINISHED, f"left out: {reason}")
     for trial in trials
     if trial.seed in row.runs
   ]
@@ -284,7 +302,7 @@ def _left_out(
 def _load(
   folder: SweepFolder, trial: Trial
 ) -> tuple[Run | None, Missing | None]:
-  state = folder.state(trial.key, max_attempts=MAX_ATTEMPTS)
+  state = folder.state(trial.key, thorough=True)
   if state == folders.FINISHED:
     runs, failures = load_runs([folder.workdir(trial.key)])
     if failures:
@@ -295,7 +313,7 @@ def _load(
     reason = folder.stop_reason(trial.key)
   elif state == folders.FAILED:
     reason = folder.crashes(trial.key)[-1]["error"]
-  return None, Missing(trial, state, reason)
+  return None, _missing(trial, state, reason)
 
 
 def _check_comparable(rows: Sequence[Combined]) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from recjax import errors
-from recjax.runs import labels
+from recjax.metrics.names import better
 from recjax.sweeps import folder as folders
 from recjax.sweeps.curves import CurveReader
 from recjax.sweeps.folder import SweepFolder
@@ -13,7 +13,6 @@ from recjax.sweeps.launchers.launcher import Launcher
 from recjax.sweeps.stopping import Curve, StopRule
 from recjax.sweeps.trials import Trial
 
-MAX_ATTEMPTS = 2
 _POLL_SECS = 0.5
 
 
@@ -36,7 +35,7 @@ class Watch:
   @property
   def less_is_better(self) -> bool:
     """Of the metric."""
-    return labels.better(self.metric) < 0
+    return better(self.metric) < 0
 
 
 def curve_of(folder: SweepFolder, key: str, metric: str) -> Curve:
@@ -82,7 +81,7 @@ class Scheduler:
     for trial in trials:
       key = trial.key
       if self._known.get(key, folders.OPEN) == folders.OPEN:
-        self._known[key] = self._folder.state(key, max_attempts=MAX_ATTEMPTS)
+        self._known[key] = self._folder.state(key)
     running = dict.fromkeys(self._running, self.RUNNING)
     return {t.key: self._known[t.key] for t in trials} | running
 
@@ -139,11 +138,11 @@ class Scheduler:
     excused = outcome.lost and came_on
     if outcome.error and not excused:
       self._folder.add_crash(key, outcome.error)
-    state = self._folder.state(key, max_attempts=MAX_ATTEMPTS)
+    state = self._folder.state(key)
     if state == folders.OPEN and not outcome.error:
       error = "its job ended without a result and without an error."
       self._folder.add_crash(key, error)
-      state = self._folder.state(key, max_attempts=MAX_ATTEMPTS)
+      state = self._folder.state(key)
     self._known[key] = state
     event = "crashed" if state in (folders.OPEN, folders.FAILED) else state
     if excused and state == folders.OPEN:

@@ -7,6 +7,7 @@ from matplotlib import axes as mpl_axes
 from matplotlib import colors, ticker
 from matplotlib import figure as mpl_figure
 
+from recjax.metrics.names import better
 from recjax.runs import labels
 from recjax.runs.plot_style import (
   BLUE,
@@ -118,7 +119,7 @@ def cost_figure(results: SweepResults) -> mpl_figure.Figure:
   rows = [r for r in results.rows if np.isfinite(r.mean(results.metric))]
   secs = np.array([row.wall_secs() for row in rows])
   values = np.array([row.mean(results.metric) for row in rows])
-  sign = labels.better(results.metric) or 1
+  sign = better(results.metric) or 1
   order = np.argsort(secs, kind="stable")
   best = np.maximum.accumulate(sign * values[order])
   front = order[np.r_[True, np.diff(best) > 0]]

@@ -13,6 +13,7 @@ from matplotlib import figure as mpl_figure
 from matplotlib import text as mpl_text
 
 from recjax import files
+from recjax.metrics.names import better
 from recjax.runs import html_page, labels, latex, plots, tables
 from recjax.runs.plot_style import png_bytes
 from recjax.sweeps import marginals, sweep_plots, sweep_tables
@@ -93,7 +94,7 @@ def _parallel(results: SweepResults) -> dict[str, mpl_figure.Figure]:
     return {}
   judge = results.select if is_search else results.metric
   figure = sweep_plots.parallel_figure(
-    results, values, name, lower=labels.better(judge) < 0
+    results, values, name, lower=better(judge) < 0
   )
   return {"parallel": figure}
 
@@ -101,6 +102,7 @@ def _parallel(results: SweepResults) -> dict[str, mpl_figure.Figure]:
 def _facts(results: SweepResults) -> tuple[tuple[str, str], ...]:
   first, sweep = results.first, results.sweep
   runs = results.runs
+  num_missing = sum(each.seed is not None for each in results.missing)
   devices = sorted({labels.short_device(r.result["device"]) for r in runs})
   commits = sorted(
     {str(r.result.get("commit") or "")[:12] for r in runs} - {""}
@@ -115,7 +117,7 @@ def _facts(results: SweepResults) -> tuple[tuple[str, str], ...]:
     ("settings of all", "; ".join(sweep["bindings"])),
     ("shape", sweep["shape"].replace("_", " ")),
     ("seeds", ", ".join(map(str, sweep["seeds"]))),
-    ("runs", f"{len(runs)} in the tables, {len(results.missing)} not"),
+    ("runs", f"{len(runs)} in the tables, {num_missing} not"),
     ("time of all runs", labels.duration(secs)),
     ("device", " / ".join(devices)),
     ("data set", data),

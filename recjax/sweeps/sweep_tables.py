@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.stats
 
+from recjax.metrics.names import better
 from recjax.runs import labels
 from recjax.runs.tables import Cell
 from recjax.sweeps import effects as effects_lib
@@ -92,8 +93,8 @@ def _mean_cell(row: Combined, metric: str, *, is_best: bool = False) -> Cell:
 
 def _best(values: Sequence[float], metric: str) -> int | None:
   """The place of the best value; None where there is none, or no better."""
-  signed = labels.better(metric) * np.array(values)
-  if not labels.better(metric) or np.isnan(signed).all():
+  signed = better(metric) * np.array(values)
+  if not better(metric) or np.isnan(signed).all():
     return None
   return int(np.nanargmax(signed))
 
@@ -226,7 +227,7 @@ def _tested_text(effects: Sequence[Effect | None]) -> str:
 
 def by_validation(results: SweepResults, metric: str) -> list[Combined]:
   """The rows by a validation metric, the best first, undefined ones last."""
-  sign = labels.better(metric) or 1
+  sign = better(metric) or 1
 
   def place(row: Combined) -> tuple[bool, float]:
     value = row.validation(metric)
@@ -331,7 +332,7 @@ def _seeds_text(results: SweepResults) -> str:
 
 
 def missing_table(results: SweepResults) -> Table | None:
-  """The trials that are in no table; None where all are.
+  """What is in no table; None where all is.
 
   Those that were not carried out yet are one row.
   """
@@ -340,11 +341,11 @@ def missing_table(results: SweepResults) -> Table | None:
   waiting = [each for each in results.missing if each.state == OPEN]
   rows: list[tuple[Cell, ...]] = [
     (
-      Cell(each.trial.combination),
-      _number(str(each.trial.seed)),
+      Cell(each.combination),
+      _number("all" if each.seed is None else str(each.seed)),
       Cell(each.state),
       Cell(each.reason),
-      Cell(each.trial.key),
+      Cell(each.key),
     )
     for each in results.missing
     if each.state != OPEN

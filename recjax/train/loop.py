@@ -19,6 +19,7 @@ from recjax.data.batches import Batches
 from recjax.embeddings.pages import use_large_pages
 from recjax.embeddings.plans import Plan
 from recjax.errors import ConfigError, RunError, check_choice, check_range
+from recjax.metrics.names import better
 from recjax.progress import progress_bar
 from recjax.tasks.task import Task
 from recjax.train.checkpoint import Checkpoints
@@ -43,7 +44,6 @@ from recjax.train.step import make_step
 from recjax.types import Params
 
 LAST = "last"
-LESS_IS_BETTER = ("log_loss", "normalized_entropy", "ece", "rmse")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +54,9 @@ class TrainConfig:
     num_epochs: the most epochs; one visits every training sequence once.
     max_steps: the most steps; 0 sets no limit beside `num_epochs`.
     eval_every_epochs: validation after so many epochs; may be a fraction.
-    select: validation metric whose best value picks the parameters; the
-      lowest of LESS_IS_BETTER, "rmse/watch" of a task as well, the highest of
-      all others. "last" takes those of the last validation, and needs no
+    select: validation metric whose best value picks the parameters: the
+      lowest where less is better, see `recjax.metrics.names`, and else the
+      highest. "last" takes those of the last validation, and needs no
       validation data; then nothing is ever worse, and patience and plateaus
       do nothing.
     patience: evaluations without a new best after which training stops; 0
@@ -371,10 +371,8 @@ def _is_better(value: float, progress: _Progress, metric: str) -> bool:
   """Whether a validation is the best so far; one that is NaN never is."""
   if progress.best_step == 0:
     return not math.isnan(value)
-  # That of a task is named "rmse/watch".
-  less = metric.partition("/")[0] in LESS_IS_BETTER
   best = progress.best_value
-  return value < best if less else value > best
+  return value < best if better(metric) < 0 else value > best
 
 
 def _speed(progress: _Progress) -> dict[str, float]:

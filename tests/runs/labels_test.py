@@ -63,13 +63,6 @@ def test_what_stands_for_a_run(names, expected):
   assert labels.headline(names) == expected
 
 
-def test_what_is_better():
-  assert labels.better("ndcg@10") == labels.better("ndcg_ratio@10/age") == 1
-  for name in ("log_loss/click", "miscalibration@10/genres", "mrr_gap/age"):
-    assert labels.better(name) == -1
-  assert labels.better("novelty@10") == labels.better("gini@10") == 0
-
-
 @pytest.mark.parametrize(
   ("secs", "text"),
   [

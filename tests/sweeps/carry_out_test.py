@@ -12,7 +12,7 @@ from recjax.sweeps import folder as folders
 from recjax.sweeps.carry_out import Places, best_validation
 from recjax.sweeps.folder import SweepFolder
 from recjax.sweeps.jobs import Outcome
-from recjax.sweeps.scheduler import MAX_ATTEMPTS, Watch
+from recjax.sweeps.scheduler import Watch
 from recjax.sweeps.search import next_combination
 from recjax.sweeps.spec import make_sweep
 from tests.sweeps.made_up import ScriptedLauncher, finish
@@ -106,7 +106,7 @@ def test_a_failed_combination_does_not_end_a_search(tmp_path):
 
   found = sweep("bayesian", RATE, num_trials=6)
   folder, trials, _ = carried_out(found, tmp_path, act)
-  states = [folder.state(t.key, max_attempts=MAX_ATTEMPTS) for t in trials]
+  states = [folder.state(t.key) for t in trials]
   assert len(trials) == 6 and states.count(folders.FAILED) == 1
   assert carry_out.retry_failed(folder) == 1
   _, _, launcher = carried_out(found, tmp_path)

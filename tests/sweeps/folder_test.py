@@ -105,7 +105,7 @@ def test_a_list_of_trials_that_lacks_something_is_corrupt(tmp_path):
 def test_states(tmp_path):
   folder = SweepFolder(tmp_path)
   (trial, *_) = trials_of(sweep_of())
-  state = lambda: folder.state(trial.key, max_attempts=2)
+  state = lambda: folder.state(trial.key)
   assert state() == folders.OPEN
   folder.add_crash(trial.key, "out of memory")
   assert state() == folders.OPEN
@@ -128,29 +128,46 @@ def test_a_result_that_can_not_be_used_is_a_failed_trial(tmp_path):
   folder = SweepFolder(tmp_path)
   path = folder.workdir("a") / "result.json"
   finish(folder.workdir("a"), 0, np.full(3, 0.5))
-  assert folder.state("a", max_attempts=2) == folders.FINISHED
+  assert folder.state("a") == folders.FINISHED
   assert folder.crashes("a") == []
   # A folder that was copied from another trial.
   whole = json.loads(path.read_text())
   path.write_text(json.dumps(whole | {"config_hash": "b"}))
-  assert folder.state("a", max_attempts=2) == folders.FAILED
+  assert folder.state("a") == folders.FAILED
   (crash,) = folder.crashes("a")
   assert f"{path} is of the config b, not a" in crash["error"]
   for number in range(2):
     folder.forget_crashes("a")
-    assert folder.state("a", max_attempts=2) == folders.OPEN
+    assert folder.state("a") == folders.OPEN
     aside = tmp_path / "set_aside" / f"a.{number}"
     assert json.loads((aside / "result.json").read_text())["name"] == "run"
     assert (aside / "metrics.jsonl").exists() and not path.parent.exists()
     finish(folder.workdir("a"), number, np.full(3, 0.5), config_hash="b")
-    assert folder.state("a", max_attempts=2) == folders.FAILED
+    assert folder.state("a") == folders.FAILED
   path.write_text("{")
-  assert folder.state("a", max_attempts=2) == folders.FAILED
+  assert folder.state("a") == folders.FAILED
   (crash,) = folder.crashes("a")
   assert f"{path} is corrupt" in crash["error"]
   folder.forget_crashes("a")
-  assert folder.state("a", max_attempts=2) == folders.OPEN
+  assert folder.state("a") == folders.OPEN
   assert path.with_name("result.json.corrupt").read_text() == "{"
+
+
+def test_a_result_with_corrupt_values_of_users(tmp_path):
+  folder = SweepFolder(tmp_path)
+  finish(folder.workdir("a"), 0, np.full(3, 0.5))
+  record = folder.record("a")
+  users = record.per_user_path("test")
+  users.write_bytes(users.read_bytes()[:-30])
+  # What is asked again and again is not so thorough.
+  assert folder.state("a") == folders.FINISHED
+  assert folder.state("a", thorough=True) == folders.FAILED
+  (crash,) = folder.crashes("a")
+  assert f"{users} is corrupt" in crash["error"]
+  folder.forget_crashes("a")
+  assert folder.state("a", thorough=True) == folders.OPEN
+  for path in (users, record.workdir / "result.json"):
+    assert path.with_name(f"{path.name}.corrupt").exists()
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"crashes": 3}', "{}"])
@@ -161,7 +178,7 @@ def test_a_corrupt_list_of_crashes_is_a_crash(tmp_path, text):
   (crash,) = folder.crashes("a")
   assert "attempts/a.json is corrupt" in crash["error"]
   folder.add_crash("a", "no")
-  assert folder.state("a", max_attempts=2) == folders.FAILED
+  assert folder.state("a") == folders.FAILED
   folder.workdir("b").mkdir(parents=True)
   (folder.workdir("b") / folders.STOP).write_text(text[:1])
   assert "stop.json is corrupt" in folder.stop_reason("b")

@@ -49,7 +49,7 @@ def test_what_is_missing_is_told_with_its_reason(make_folder):
   results = load_results(folder.path)
   # One seed of size l was stopped, so the other tells too much of it.
   assert [row.seeds for row in results.rows] == [(0, 1)]
-  found = {x.trial.key: (x.state, x.reason) for x in results.missing}
+  found = {x.key: (x.state, x.reason) for x in results.missing}
   assert len(found) == 10
   state, reason = found["depth1sizel-0"]
   assert state == "finished" and "was stopped early" in reason
@@ -117,6 +117,19 @@ def test_a_corrupt_result_is_listed(make_folder):
   assert results.rows[0].seeds == (0, 2)
   (lost,) = results.missing
   assert lost.state == "failed" and str(path) in lost.reason
+
+
+def test_corrupt_values_of_users_are_a_failed_trial(make_folder):
+  folder = make_folder(sweep_of(), value_of)
+  path = RunRecord(folder.workdir("depth1sizes-1")).per_user_path("test")
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 1
+  path.write_bytes(content)
+  results = load_results(folder.path)
+  assert results.rows[0].seeds == (0, 2)
+  assert results.values(results.rows[0], (0, 2)).shape[1] > 1
+  (lost,) = results.missing
+  assert lost.state == "failed" and f"{path} is corrupt" in lost.reason
 
 
 def test_values_of_a_user_are_one_sample(make_folder):

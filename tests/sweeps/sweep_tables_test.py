@@ -20,6 +20,7 @@ from recjax.sweeps.sweep_tables import (
   missing_table,
   search_table,
 )
+from recjax.sweeps.trials import Refused
 from tests.sweeps.made_up import sweep_of, value_of
 
 
@@ -207,10 +208,13 @@ def test_missing_trials(make_folder, results):
   )
   for _ in range(2):
     folder.add_crash("depth1sizes-3", "out of\nmemory")
+  refused = Refused("depth 3, size s", {"depth": "3", "size": "s"}, "no\nsuch")
+  folder.write_trials(folder.read_trials(), "ndcg@10", [refused])
   table = missing_table(load_results(folder.path))
   assert table is not None
   why = "out of memory; see logs/depth1sizes-3.log"
   assert [[cell.text for cell in row] for row in table.rows] == [
     ["depth 1, size s", "3", "failed", why, "depth1sizes-3"],
+    ["depth 3, size s", "all", "refused", "no such", ""],
     ["3 trials", "", "open", "not finished: the same command goes on", ""],
   ]

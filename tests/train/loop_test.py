@@ -121,11 +121,12 @@ class Script:
       "ndcg@10": value,
       "log_loss": -value,
       "rmse/watch": -value,
+      "mrr_gap/age": -value,
       "loss_of_other": 1.0,
     }
 
 
-@pytest.mark.parametrize("select", ["log_loss", "rmse/watch"])
+@pytest.mark.parametrize("select", ["log_loss", "rmse/watch", "mrr_gap/age"])
 def test_of_a_loss_the_least_is_best(planted, tmp_path, select):
   result, _ = planted.fit(
     tmp_path,
