@@ -1,8 +1,7 @@
 """The command line: `COMMANDS` by name.
 
-Those about an index of items stand in `recjax.index_commands`, `compare`,
-`diff`, `explain` and `front` in modules of their own, the flags that commands
-share in `recjax.command_flags`.
+Those about an index of items stand in `recjax.index_commands`, most others in
+modules of their own, the flags that commands share in `recjax.command_flags`.
 """
 
 import pathlib
@@ -15,6 +14,7 @@ from absl import flags, logging
 from rich import console
 
 from recjax import (
+  ab_command,
   command_flags,
   compare_command,
   diff_command,
@@ -30,6 +30,7 @@ from recjax import (
   ranking_experiment,
   reproduce_command,
   roots,
+  sample_size_command,
   sweep_command,
   workbench,
 )
@@ -292,6 +293,8 @@ COMMANDS = {
   "diff": diff_command.diff,
   "explain": explain_command.explain,
   "front": front_command.front,
+  "ab": ab_command.ab,
+  "sample_size": sample_size_command.sample_size,
   "sweep": sweep_command.sweep,
   "reproduce": reproduce_command.reproduce,
   "data": describe_data,

@@ -21,6 +21,8 @@ The command line of recjax.
   recjax diff DIR DIR
   recjax explain DIR DIR...
   recjax front --workdir=DIR --data_dir=DIR
+  recjax ab TABLE --arm=COLUMN --control=NAME --metric=COLUMN
+  recjax sample_size --rate=.05 --lift=.02
   recjax data NAME --data_dir=DIR
   recjax plan --gin_file=runs/dlrm_frappe.gin --topology=v5e:4x4
   recjax index --workdir=DIR --data_dir=DIR

@@ -92,7 +92,6 @@ def compare(arguments: Sequence[str]) -> None:
 
 
 def _cells(finding: Finding) -> list[tables.Cell]:
-  p_text = lambda p: "–" if p is None else f"{p:.2g}"
   sign = lambda x: "–" if x is None else f"{x:+.5f}"
   ends = finding.interval
   number = lambda text: tables.Cell(text, is_number=True)
@@ -105,8 +104,8 @@ def _cells(finding: Finding) -> list[tables.Cell]:
     number(labels.number(finding.mean_b)),
     number(sign(finding.difference)),
     tables.Cell("–" if ends is None else f"[{sign(ends[0])}, {sign(ends[1])}]"),
-    number(p_text(finding.p_value)),
-    number(p_text(finding.p_holm)),
+    number(labels.p_value(finding.p_value)),
+    number(labels.p_value(finding.p_holm)),
     tables.Cell(finding.note),
   ]
 

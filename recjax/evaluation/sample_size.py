@@ -137,13 +137,57 @@ def sample_size_of_rates(
     raise ConfigError(
       f"the rates must differ to be told apart; both are {control!r}."
     )
+  options = {"ratio": ratio, "alpha": alpha, "power": power}
+  return math.ceil(_size_of_rates(control, treatment, **options))
+
+
+def _size_of_rates(
+  control: float, treatment: float, *, ratio: float, alpha: float, power: float
+) -> float:
+  """Units of the first arm, as a real number."""
   pooled = (control + ratio * treatment) / (1 + ratio)
   spread = lambda rate: rate * (1 - rate)
   null = math.sqrt((1 + 1 / ratio) * spread(pooled))
   true = math.sqrt(spread(control) + spread(treatment) / ratio)
   z = scipy.stats.norm.ppf
   total = z(1 - alpha / 2) * null + z(power) * true
-  return math.ceil((total / (treatment - control)) ** 2)
+  return float((total / (treatment - control)) ** 2)
+
+
+def smallest_difference_of_rates(
+  num: int,
+  control: float | int,
+  *,
+  ratio: float | int = 1.0,
+  alpha: float = 0.05,
+  power: float = 0.8,
+) -> float:
+  """The rise of a rate that so many units find with the given power.
+
+  Args:
+    num: units of the first arm.
+    control: the rate of the first arm, below 1.
+    ratio: units of the second arm for each of the first.
+    alpha: rate of false alarms.
+    power: the chance to find it.
+
+  Raises:
+    ConfigError: an option is out of range, or so few units find not even a
+      rate of 1.
+  """
+  _check(alpha=alpha, ratio=ratio, power=power)
+  check_range("num", num, 2, integer=True)
+  check_range("control", control, 0.0, 1 - 1e-12)
+  options = {"ratio": ratio, "alpha": alpha, "power": power}
+  missing = lambda rise: (
+    _size_of_rates(control, control + rise, **options) - num
+  )
+  if missing(1 - control) > 0:
+    raise ConfigError(
+      f"{num} units do not tell a rate of {control!r} from one of 1; give more."
+    )
+  low = 1e-12 * (1 - control)
+  return float(root_scalar(missing, bracket=(low, 1 - control)).root)
 
 
 def _check(**options: float) -> None:

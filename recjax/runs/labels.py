@@ -90,6 +90,13 @@ def number(value: float | int | None) -> str:
   return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
+def p_value(value: float | None) -> str:
+  """Two digits, or that it is below .0001; a dash for None and NaN."""
+  if value is None or math.isnan(value):
+    return "–"
+  return "<.0001" if value < 1e-4 else f"{value:.2g}"
+
+
 def metrics_line(
   metrics: Mapping[str, float | None],
   intervals: Mapping[str, Sequence[float | None]],

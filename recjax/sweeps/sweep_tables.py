@@ -71,12 +71,6 @@ def _span(ends: tuple[float, float] | None, sign: str = "") -> str:
   return f"[{ends[0]:{sign}.4f}, {ends[1]:{sign}.4f}]"
 
 
-def _p(value: float) -> str:
-  if math.isnan(value):
-    return "–"
-  return "<.0001" if value < 1e-4 else f"{value:.2g}"
-
-
 def _value(value: float) -> str:
   return "undefined" if math.isnan(value) else labels.number(value)
 
@@ -123,9 +117,11 @@ def effect_cells(effect: Effect | None, *, instead: str) -> list[Cell]:
     _number(f"{effect.difference:+.4f}"),
     _number(_span(effect.interval, "+")),
     Cell(effect.over),
-    _number(_p(effect.p_value)),
-    _number(_p(effect.p_holm), is_best=effect.p_holm < effects_lib.ALPHA),
-    _number(_p(effect.p_bh)),
+    _number(labels.p_value(effect.p_value)),
+    _number(
+      labels.p_value(effect.p_holm), is_best=effect.p_holm < effects_lib.ALPHA
+    ),
+    _number(labels.p_value(effect.p_bh)),
     _number(f"{effect.effect_size:+.2f}"),
   ]
 

@@ -12,6 +12,7 @@ from recjax.evaluation.sample_size import (
   sample_size_of_means,
   sample_size_of_rates,
   smallest_difference_of_means,
+  smallest_difference_of_rates,
 )
 
 
@@ -56,6 +57,14 @@ def test_the_power_of_rates_is_reached():
   assert share == pytest.approx(0.8, abs=0.025)
 
 
+@pytest.mark.parametrize("ratio", [1.0, 3.0])
+def test_the_smallest_rise_of_a_rate_needs_so_many(ratio):
+  found = smallest_difference_of_rates(4000, 0.05, ratio=ratio, power=0.9)
+  for rise, num in ((found * 1.0001, 4000), (found * 0.999, 4005)):
+    more = sample_size_of_rates(0.05, 0.05 + rise, ratio=ratio, power=0.9)
+    assert (more <= num) == (rise > found)
+
+
 def test_mistakes_are_told():
   for call, message in (
     (lambda: sample_size_of_means(0.0, 1.0), "effect must be"),
@@ -63,6 +72,9 @@ def test_mistakes_are_told():
     (lambda: sample_size_of_means(1.0, 1.0, power=1.0), "power"),
     (lambda: sample_size_of_means(1.0, 1.0, ratio=-1.0), "ratio must be"),
     (lambda: smallest_difference_of_means(1, 1.0), "num"),
+    (lambda: smallest_difference_of_rates(1, 0.5), "num"),
+    (lambda: smallest_difference_of_rates(9, 1.0), "control"),
+    (lambda: smallest_difference_of_rates(2, 0.5), "do not tell a rate"),
     (lambda: sample_size_of_rates(0.1, 0.1), "must differ"),
     (lambda: sample_size_of_rates(0.1, 1.2), "treatment"),
   ):

@@ -1,0 +1,259 @@
+"""The units of an A/B test, read from a table in Parquet or CSV."""
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Float64, Int64
+from pyarrow import csv, parquet
+
+from recjax import files
+from recjax.errors import ConfigError, DataError, check_choice, nearest
+
+_MOST_ARMS = 50
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AbUnits:
+  """What a table tells of the units that were dealt to the arms of a test.
+
+  Attributes:
+    arms: their names, the control first; one of no name without a column.
+    arm: the place in `arms` of each unit.
+    values: of each unit by column, summed over its rows.
+    before: what was known of each unit before the test, a column each.
+    order: of each unit: smaller numbers came first; None without a column.
+  """
+
+  arms: tuple[str, ...]
+  arm: Int64[np.ndarray, " unit"]
+  values: dict[str, Float64[np.ndarray, " unit"]]
+  before: Float64[np.ndarray, "unit covariate"]
+  order: Int64[np.ndarray, " unit"] | None
+
+  @property
+  def counts(self) -> Int64[np.ndarray, " arm"]:
+    """Units of each arm."""
+    return np.bincount(self.arm, minlength=len(self.arms))
+
+  def metric(
+    self, name: str
+  ) -> tuple[Float64[np.ndarray, " unit"], Float64[np.ndarray, " unit"] | None]:
+    """The values of a metric, and the denominators if it is a ratio."""
+    values, *per = (self.values[column] for column in _columns(name))
+    return values, per[0] if per else None
+
+
+def read_units(
+  path: files.PathLike,
+  metrics: Sequence[str],
+  *,
+  arm: str = "",
+  control: str = "",
+  before: Sequence[str] = (),
+  unit: str = "",
+  order: str = "",
+) -> AbUnits:
+  """Reads the columns that are named, and sums the rows of each unit.
+
+  Args:
+    path: ".parquet", or else CSV with a header.
+    metrics: columns of what was measured, such as "clicks", or ratios of two,
+      such as "clicks/impressions".
+    arm: the column of arms; without it all units are of one.
+    control: the arm that others are compared with.
+    before: columns of what was known beforehand, one value a unit.
+    unit: the column of what was dealt to arms, such as users; without it each
+      row is a unit.
+    order: the column of when a unit came: of its rows the first counts.
+
+  Raises:
+    DataError: the file or a column is missing or corrupt; a value is missing or
+      no number, with its row; a unit is in two arms, or knows two values
+      beforehand; there are not two arms, or more than 50.
+    ConfigError: no row is of the control, or a metric is no column and no
+      ratio of two.
+  """
+  path = pathlib.Path(path)
+  values = [column for name in metrics for column in _columns(name)]
+  columns = dict.fromkeys([arm, unit, order, *values, *before])
+  table = _read(path, [name for name in columns if name])
+  numbers = {
+    name: _numbers(table[name], path, name)
+    for name in dict.fromkeys((*values, *before))
+  }
+  arms, arm_of_row = ("",), np.zeros(len(table), np.int64)
+  if arm:
+    arms, arm_of_row = _arms(table[arm], path, arm, control)
+  first = unit_of_row = np.arange(len(table))
+  if unit:
+    first, unit_of_row = _units(table[unit], path, unit)
+    _check_same(
+      arm_of_row, first, unit_of_row, path, f"{unit!r} is in two arms"
+    )
+  for name in before:
+    text = f"{unit!r} has two values of {name!r}, known before the test"
+    _check_same(numbers[name], first, unit_of_row, path, text)
+  sums = lambda x: np.bincount(unit_of_row, x, minlength=len(first))
+  return AbUnits(
+    arms,
+    arm_of_row[first],
+    {name: sums(numbers[name]) for name in values},
+    np.array([numbers[name][first] for name in before])
+    .reshape(len(before), len(first))
+    .T,
+    _order(table[order], path, order, unit_of_row) if order else None,
+  )
+
+
+def _columns(metric: str) -> list[str]:
+  """The column of a metric, or both of a ratio."""
+  names = metric.split("/")
+  if len(names) > 2 or not all(names):
+    raise ConfigError(
+      "a metric must be a column or a ratio of two, such as clicks/impressions;"
+      f" got {metric!r}."
+    )
+  return names
+
+
+def _read(path: pathlib.Path, columns: Collection[str]) -> pa.Table:
+  if not path.is_file():
+    raise DataError(f"there is no table of an A/B test at {path}.")
+  try:
+    if path.suffix == ".parquet":
+      known = parquet.read_schema(path).names
+    else:
+      with csv.open_csv(path) as reader:
+        known = reader.schema.names
+    for name in columns:
+      if name not in known:
+        raise DataError(
+          f"{path} has no column {name!r}; it has {', '.join(known)}."
+          f"{nearest(name, known)}"
+        )
+    if path.suffix == ".parquet":
+      table = parquet.read_table(path, columns=list(columns))
+    else:
+      # "NA" may be the name of an arm.
+      options = csv.ConvertOptions(
+        include_columns=list(columns),
+        null_values=[""],
+        strings_can_be_null=True,
+      )
+      table = csv.read_csv(path, convert_options=options)
+  except (pa.ArrowInvalid, OSError) as error:
+    raise DataError(f"{path} can not be read: {error}.") from error
+  if not len(table):
+    raise DataError(f"{path} has no rows.")
+  return table
+
+
+def _check_complete(
+  column: pa.ChunkedArray, path: pathlib.Path, name: str
+) -> None:
+  if column.null_count:
+    row = int(np.flatnonzero(np.asarray(column.is_null()))[0])
+    raise DataError(
+      f"{path}: row {row} has no {name!r}. Fill in what it was, or leave the"
+      " unit out whole: values that are missing in one arm alone bias the test."
+    )
+
+
+def _numbers(
+  column: pa.ChunkedArray, path: pathlib.Path, name: str
+) -> Float64[np.ndarray, " row"]:
+  _check_complete(column, path, name)
+  try:
+    found = np.asarray(column.cast(pa.float64()))
+  except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    values = column.to_pylist()
+    row = next(row for row, x in enumerate(values) if not _is_number(x))
+    raise DataError(
+      f"{path}: {name!r} must hold numbers; row {row} has {values[row]!r}."
+    ) from None
+  wrong = np.flatnonzero(~np.isfinite(found))
+  if len(wrong):
+    raise DataError(
+      f"{path}: row {wrong[0]} has {found[wrong[0]]} as {name!r}."
+    )
+  return found
+
+
+def _is_number(value: Any) -> bool:
+  try:
+    return math.isfinite(float(value))
+  except (TypeError, ValueError):
+    return False
+
+
+def _arms(
+  column: pa.ChunkedArray, path: pathlib.Path, name: str, control: str
+) -> tuple[tuple[str, ...], np.ndarray]:
+  """Their names, the control first, and the place of each row."""
+  _check_complete(column, path, name)
+  texts = column.cast(pa.string())
+  names = sorted(pc.call_function("unique", [texts]).to_pylist())
+  if not 2 <= len(names) <= _MOST_ARMS:
+    raise DataError(
+      f"{path}: {name!r} must hold from two to {_MOST_ARMS} arms; got"
+      f" {len(names)}, such as {names[0]!r}."
+    )
+  check_choice("the control", control, names)
+  names = [control, *(each for each in names if each != control)]
+  options = pc.SetLookupOptions(pa.array(names))
+  places = pc.call_function("index_in", [texts], options)
+  return tuple(names), np.asarray(places).astype(np.int64)
+
+
+def _units(
+  column: pa.ChunkedArray, path: pathlib.Path, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """The first row of each unit, and the unit of each row."""
+  _check_complete(column, path, name)
+  coded = column.combine_chunks().dictionary_encode()
+  unit_of_row = np.asarray(coded.indices).astype(np.int64)
+  first = np.unique(unit_of_row, return_index=True)[1]
+  return first, unit_of_row
+
+
+def _check_same(
+  values: np.ndarray,
+  first: np.ndarray,
+  unit_of_row: np.ndarray,
+  path: pathlib.Path,
+  what: str,
+) -> None:
+  """Raises DataError where a unit has another value than in its first row."""
+  other = np.flatnonzero(values != values[first][unit_of_row])
+  if len(other):
+    units = len(np.unique(unit_of_row[other]))
+    begin = first[unit_of_row[other[0]]]
+    raise DataError(
+      f"{path}: the unit of the column {what}, in rows {begin} and {other[0]};"
+      f" so are {units} of {len(first)} units. Leave such units out in all"
+      " arms, or mend the logging."
+    )
+
+
+def _order(
+  column: pa.ChunkedArray,
+  path: pathlib.Path,
+  name: str,
+  unit_of_row: np.ndarray,
+) -> Int64[np.ndarray, " unit"]:
+  """The place of each unit in time, by the first of its rows."""
+  _check_complete(column, path, name)
+  ranks = pc.call_function(
+    "rank",
+    [column.combine_chunks()],
+    pc.RankOptions("ascending", tiebreaker="dense"),
+  )
+  found = np.full(unit_of_row.max() + 1, np.iinfo(np.int64).max)
+  np.minimum.at(found, unit_of_row, np.asarray(ranks).astype(np.int64))
+  return found
