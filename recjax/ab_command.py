@@ -11,7 +11,9 @@ from recjax.ab_report import AbReport
 from recjax.command_flags import parse, required
 from recjax.data.ab_units import read_units
 from recjax.errors import ConfigError, check_choice
-from recjax.evaluation.ab_test import Measured, effects, over_time
+from recjax.evaluation.ab_looks import over_time
+from recjax.evaluation.ab_test import effects
+from recjax.evaluation.ab_values import Measured
 from recjax.evaluation.sample_ratio import sample_ratio
 
 _SUFFIXES = (".json", ".md", ".png")
@@ -30,6 +32,8 @@ def ab(arguments: Sequence[str]) -> None:
   for out in values["out"]:
     suffix = pathlib.Path(out).suffix
     check_choice("the ending of --out", suffix, _SUFFIXES)
+  if not values["order"] and (values["planned_units"] or values["looks"]):
+    raise ConfigError("recjax ab: looks are taken in the order of --order.")
   if not values["metric"]:
     raise ConfigError("recjax ab needs --metric, such as --metric=clicks.")
   report = _analyse(names[0], values)
@@ -62,7 +66,10 @@ def _flags(values: flags.FlagValues) -> None:
   flags.DEFINE_float(
     "alpha", 0.05, "Intervals are of the level 1 - alpha.", flag_values=values
   )
-  flags.DEFINE_integer("looks", 20, "Looks on the way.", flag_values=values)
+  flags.DEFINE_integer(
+    "looks", None, "Looks on the way, with --order; 20 by default.",
+    flag_values=values,
+  )  # fmt: skip
   flags.DEFINE_integer(
     "planned_units", 0, "Units of the control and an arm at the planned end,"
     " where the intervals over time are narrowest; those there are by default.",
@@ -90,7 +97,7 @@ def _analyse(path: str, values: dict[str, Any]) -> AbReport:
       measured,
       units.arm,
       units.order,
-      num_looks=values["looks"],
+      num_looks=20 if values["looks"] is None else values["looks"],
       planned_units=values["planned_units"],
       alpha=values["alpha"],
     )

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import rich.box
@@ -12,9 +12,11 @@ import rich.table
 import rich.text
 from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
+from matplotlib import text as mpl_text
 
 from recjax import files
-from recjax.evaluation.ab_test import ArmEffect, OverTime
+from recjax.evaluation.ab_looks import OverTime
+from recjax.evaluation.ab_test import ArmEffect
 from recjax.evaluation.sample_ratio import SampleRatio
 from recjax.runs import labels, plot_style, tables
 from recjax.runs.record import plain
@@ -22,6 +24,7 @@ from recjax.runs.tables import Cell
 
 _WIDTH = 140  # Of tables where there is no terminal to fit.
 _MOST_CURVES = 6
+_ROUGH = 0.3  # A difference that is more skewed is not normal enough.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +60,8 @@ class AbReport:
     header, rows = self._header, self._rows
     for place, name in enumerate(header):
       is_number = rows[0][place].is_number
-      shown.add_column(name, justify="right" if is_number else "left")
+      side = "right" if is_number else "left"
+      shown.add_column(name, justify=side, overflow="fold")
     for row in rows:
       shown.add_row(*map(_in_terminal, row))
     say = lambda text: out.print(text, markup=False, soft_wrap=True)
@@ -115,6 +119,8 @@ class AbReport:
     self._draw_effects(axes[0])
     for axis, each in zip(axes[1:], self.seen):
       self._draw_looks(axis, each)
+    for text in figure.findobj(mpl_text.Text):
+      text.set_parse_math(False)  # A "$" in a name starts no formula.
     return figure
 
   def _draw_effects(self, axis: mpl_axes.Axes) -> None:
@@ -185,9 +191,8 @@ class AbReport:
 
   def _row(self, each: ArmEffect) -> tuple[Cell, ...]:
     is_found = each.p_holm < self.alpha
-    digits = _digits(each.smallest)
-    fixed = lambda x: f"{x:.{digits}f}"
-    signed = lambda x: f"{x:+.{digits}f}"
+    form = _format(each.smallest)
+    fixed, signed = (lambda x: f"{x:{form}}"), (lambda x: f"{x:+{form}}")
     number = lambda text, note="", best=False: Cell(text, note, True, best)
     cells = [
       Cell(each.metric),
@@ -217,9 +222,18 @@ class AbReport:
         "CUPED: the share of the variance that was known before the test; means"
         " are less what it explains."
       )
+    for each in self.effects:
+      if abs(each.skewness) > _ROUGH:
+        lines.append(
+          f"{each.metric}, {self.arms[each.arm]}: the p-value is rough, for the"
+          " values are too skewed for so few units in arms of unequal size."
+          " False alarms are likely; more units help."
+        )
+    if self.seen:
+      lines.append("What follows holds at all looks, of each row by itself:")
     for each in self.seen:
       what = f"{each.metric}, {self.arms[each.arm]}"
-      p_value = f"p {labels.p_value(each.looks.p_value[-1])} at all looks"
+      p_value = f"p {labels.p_value(each.looks.p_value[-1])}"
       if each.stop is None:
         lines.append(f"{what}: no look is clear so far ({p_value}).")
         continue
@@ -235,16 +249,17 @@ def _in_terminal(cell: Cell) -> rich.text.Text:
   return text.append(f" {cell.note}" if cell.note else "", "dim")
 
 
-def _digits(smallest: float) -> int:
-  """So many after the point that the smallest difference has two."""
-  return min(max(1 - math.floor(math.log10(smallest)), 0), 12)
+def _format(smallest: float) -> str:
+  """With two digits of the smallest difference that is seen."""
+  digits = max(1 - math.floor(math.log10(smallest)), 0)
+  return f".{digits}f" if digits < 9 else ".4g"
 
 
 def _percent(number: float) -> str:
   return "–" if math.isnan(number) else f"{number:+.2%}"
 
 
-def _interval(text, ends: Sequence[float]) -> str:
+def _interval(text: Callable[[float], str], ends: Sequence[float]) -> str:
   if any(map(math.isnan, ends)):
     return ""
   return f"[{text(ends[0])}, {text(ends[1])}]"

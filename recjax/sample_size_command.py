@@ -17,6 +17,7 @@ from recjax.data.ab_units import read_units
 from recjax.errors import ConfigError, check_choice, check_range
 from recjax.evaluation import sample_size as sizes
 from recjax.evaluation.ratio_metrics import linearized
+from recjax.runs.record import plain
 
 _AROUND = (0.5, 0.75, 1.0, 1.5, 2.0)
 
@@ -34,6 +35,10 @@ class _Metric:
   mean: float
   stddev: float | None
   unexplained: float
+
+  def allows(self, effect: float) -> bool:
+    """Whether a rate and this difference make a rate."""
+    return self.stddev is not None or 0 <= self.mean + effect <= 1
 
   def num(self, effect: float, **options: float) -> int:
     """Units of the control that find a difference."""
@@ -65,6 +70,7 @@ def sample_size(arguments: Sequence[str]) -> None:
     check_choice("the ending of --out", suffix, (".json",))
   metric = _metric(values)
   check_range("--tests", values["tests"], 1)
+  check_range("--alpha", values["alpha"], 1e-12, 1 - 1e-12)
   options = {
     "ratio": values["ratio"],
     "alpha": values["alpha"] / values["tests"],
@@ -74,12 +80,17 @@ def sample_size(arguments: Sequence[str]) -> None:
     _only_one(values, ("units", "effect", "lift"))
     effects = [metric.smallest(values["units"], **options)]
   else:
-    effects = [_effect(values, metric) * scale for scale in _AROUND]
+    asked = _effect(values, metric)
+    metric.num(asked, **options)  # Says if it can not be.
+    effects = [
+      asked * scale for scale in _AROUND if metric.allows(asked * scale)
+    ]
   rows = [_row(metric, effect, values["units"], options) for effect in effects]
   _print(rows, values, options)
   if values["out"]:
     found = {"mean": metric.mean, "stddev": metric.stddev, **options}
-    files.write_json_atomically(values["out"], {**found, "rows": rows})
+    found |= {"rows": rows}
+    files.write_json_atomically(values["out"], plain(found))
     print(values["out"])
 
 
@@ -141,6 +152,9 @@ def _metric(values: dict[str, Any]) -> _Metric:
     if len(found) < 2:
       raise ConfigError("recjax sample_size: --pilot needs two units or more.")
     return _Metric(float(found.mean()), float(found.std(ddof=1)), unexplained)
+  for name in ("metric", "unit"):
+    if values[name]:
+      raise ConfigError(f"recjax sample_size: --{name} is one of a --pilot.")
   _only_one(values, ("rate", "stddev"))
   if values["rate"] is not None:
     _only_one(values, ("rate", "mean"))
@@ -188,17 +202,14 @@ def _print(
   for row in rows:
     lift = "–" if math.isnan(row["lift"]) else f"{row['lift']:+.2%}"
     nums = (f"{row[name]:,}" for name in ("control", "treatment", "all"))
-    is_asked = len(rows) == 1 or row is rows[_AROUND.index(1.0)]
-    shown.add_row(
-      f"{row['effect']:+.4g}", lift, *nums, style="bold" if is_asked else ""
-    )
+    shown.add_row(f"{row['effect']:+.4g}", lift, *nums)
   out.print(shown)
   alpha = f"alpha {options['alpha']:.3g}"
   if values["tests"] > 1:
     alpha += f" ({values['alpha']:g} over {values['tests']} tests)"
+  power = f"a power of {100 * options['power']:g}%"
   out.print(
-    f"Units that find the difference with a power of {options['power']:.0%},"
-    f" two-sided, {alpha}.",
+    f"Units that find the difference with {power}, two-sided, {alpha}.",
     markup=False,
     soft_wrap=True,
   )

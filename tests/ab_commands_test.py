@@ -108,6 +108,8 @@ def test_a_mismatch_of_sizes_is_told_first(table):
     ([*ASKED, "--share=A=0"], "a positive number; got 'A=0'"),
     ([*ASKED, "--share=a=1"], "--share.*must be one of 'A', 'B', 'C'"),
     ([*ASKED, "--alpha=2"], "alpha must lie in"),
+    ([*ASKED, "--looks=5"], "in the order of --order"),
+    ([*ASKED, "--order=day", "--looks=0"], "num_looks must lie in"),
     ([*ASKED, "--order=date"], "no column 'date'"),
     (["--arm=variant", "--control=D", "--metric=clicks"], "the control must"),
   ],
@@ -140,6 +142,41 @@ def test_sizes_of_rates_and_means(tmp_path):
     0.2, 1.5, ratio=2.0, alpha=0.01, power=0.9
   )
   assert asked["treatment"] == 2 * asked["control"]
+
+
+def test_neighbours_that_are_no_rates_are_left_out(tmp_path):
+  out = tmp_path / "size.json"
+  for rate, lift, num in ((0.6, 0.5, 3), (0.05, -0.6, 4)):
+    status, _, _ = command(
+      "sample_size", f"--rate={rate}", f"--lift={lift}", f"--out={out}"
+    )
+    rows = json.loads(out.read_text())["rows"]
+    assert status == 0 and len(rows) == num
+    assert all(0 <= rate + row["effect"] <= 1 for row in rows)
+
+
+def test_what_is_not_known_is_null(tmp_path):
+  out = tmp_path / "size.json"
+  command("sample_size", "--stddev=1e-9", "--effect=1", f"--out={out}")
+  found = json.loads(out.read_text())
+  assert found["mean"] is None and found["rows"][0]["lift"] is None
+  assert found["rows"][0]["control"] == 2
+
+
+def test_a_rough_p_value_and_names_that_are_no_formulas(tmp_path):
+  random = np.random.default_rng(0)
+  rows = {
+    "arm": np.repeat(["[a]", "$b$"], [2700, 300]),
+    r"x$\frac$": random.binomial(1, 0.005, 3000),
+  }
+  path, png = tmp_path / "units.pq", tmp_path / "found.png"
+  parquet.write_table(pa.table(rows), path)
+  status, out, err = command(
+    "ab", path, "--arm=arm", "--control=[a]", r"--metric=x$\frac$",
+    "--share=[a]=9", "--share=$b$=1", f"--out={png}"
+  )  # fmt: skip
+  assert status == 0, err
+  assert "x$\\frac$, $b$: the p-value is rough" in out and png.exists()
 
 
 def test_what_units_see(tmp_path):
@@ -178,6 +215,9 @@ def test_a_pilot_tells_mean_and_deviation(rows, table, tmp_path):
     (["--rate=.1", "--units=9", "--lift=.1"], "got --units and --lift"),
     (["--rate=1.5", "--lift=.1"], "--rate must lie in"),
     (["--rate=.5", "--lift=2"], "treatment must lie in"),
+    (["--rate=.5", "--lift=.2", "--alpha=2"], "--alpha must lie in"),
+    (["--rate=.5", "--lift=.2", "--power=.02"], "power must be above alpha"),
+    (["--rate=.5", "--lift=.2", "--unit=user"], "--unit is one of a --pilot"),
     (["--stddev=2", "--lift=.1"], "a positive --rate or --mean"),
     (["--stddev=2", "--effect=0"], "not 0"),
     (["--rate=.1", "--units=2"], "do not tell a rate"),

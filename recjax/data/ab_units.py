@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import pathlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,9 @@ from recjax import files
 from recjax.errors import ConfigError, DataError, check_choice, nearest
 
 _MOST_ARMS = 50
+_PARQUET = (".parquet", ".pq")
+# How missing ids are written by those who do not leave them empty.
+_NO_IDS = pa.array(["nan", "NaN", "NULL", "null", "None", "<NA>"])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,8 +48,10 @@ class AbUnits:
     self, name: str
   ) -> tuple[Float64[np.ndarray, " unit"], Float64[np.ndarray, " unit"] | None]:
     """The values of a metric, and the denominators if it is a ratio."""
-    values, *per = (self.values[column] for column in _columns(name))
-    return values, per[0] if per else None
+    if name in self.values:
+      return self.values[name], None
+    numerator, denominator = name.split("/")
+    return self.values[numerator], self.values[denominator]
 
 
 def read_units(
@@ -62,7 +67,7 @@ def read_units(
   """Reads the columns that are named, and sums the rows of each unit.
 
   Args:
-    path: ".parquet", or else CSV with a header.
+    path: ".parquet" or ".pq", or else CSV with a header.
     metrics: columns of what was measured, such as "clicks", or ratios of two,
       such as "clicks/impressions".
     arm: the column of arms; without it all units are of one.
@@ -80,9 +85,10 @@ def read_units(
       ratio of two.
   """
   path = pathlib.Path(path)
-  values = [column for name in metrics for column in _columns(name)]
+  names = _names(path)
+  values = [column for name in metrics for column in _columns(name, names)]
   columns = dict.fromkeys([arm, unit, order, *values, *before])
-  table = _read(path, [name for name in columns if name])
+  table = _read(path, names, [x for x in columns if x], texts=(arm, unit))
   numbers = {
     name: _numbers(table[name], path, name)
     for name in dict.fromkeys((*values, *before))
@@ -93,65 +99,87 @@ def read_units(
   first = unit_of_row = np.arange(len(table))
   if unit:
     first, unit_of_row = _units(table[unit], path, unit)
-    _check_same(
-      arm_of_row, first, unit_of_row, path, f"{unit!r} is in two arms"
-    )
-  for name in before:
+    text = f"{unit!r} is in two arms"
+    _check_same(arm_of_row, first, unit_of_row, path, text)
+  known = np.empty((len(first), len(before)))
+  for place, name in enumerate(before):
     text = f"{unit!r} has two values of {name!r}, known before the test"
     _check_same(numbers[name], first, unit_of_row, path, text)
+    known[:, place] = numbers[name][first]
   sums = lambda x: np.bincount(unit_of_row, x, minlength=len(first))
   return AbUnits(
     arms,
     arm_of_row[first],
     {name: sums(numbers[name]) for name in values},
-    np.array([numbers[name][first] for name in before])
-    .reshape(len(before), len(first))
-    .T,
+    known,
     _order(table[order], path, order, unit_of_row) if order else None,
   )
 
 
-def _columns(metric: str) -> list[str]:
+def _names(path: pathlib.Path) -> list[str]:
+  """The columns of a table."""
+  if not path.is_file():
+    raise DataError(f"there is no table of an A/B test at {path}.")
+  try:
+    if path.suffix in _PARQUET:
+      return parquet.read_schema(path).names
+    with csv.open_csv(path) as reader:
+      return reader.schema.names
+  except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+    raise DataError(f"{path} can not be read: {error}.") from error
+
+
+def _columns(metric: str, names: Sequence[str]) -> list[str]:
   """The column of a metric, or both of a ratio."""
-  names = metric.split("/")
-  if len(names) > 2 or not all(names):
+  if metric in names:
+    return [metric]
+  parts = metric.split("/")
+  if len(parts) > 2 or not all(parts):
     raise ConfigError(
       "a metric must be a column or a ratio of two, such as clicks/impressions;"
       f" got {metric!r}."
     )
-  return names
+  return parts
 
 
-def _read(path: pathlib.Path, columns: Collection[str]) -> pa.Table:
-  if not path.is_file():
-    raise DataError(f"there is no table of an A/B test at {path}.")
+def _read(
+  path: pathlib.Path,
+  names: Sequence[str],
+  columns: Sequence[str],
+  texts: Sequence[str],
+) -> pa.Table:
+  """Some columns of a table; those of `texts` as they are written."""
+  for name in columns:
+    if names.count(name) != 1:
+      what = "no column" if name not in names else "several columns"
+      raise DataError(
+        f"{path} has {what} {name!r}; it has {', '.join(names)}."
+        f"{nearest(name, names) if name not in names else ''}"
+      )
   try:
-    if path.suffix == ".parquet":
-      known = parquet.read_schema(path).names
-    else:
-      with csv.open_csv(path) as reader:
-        known = reader.schema.names
-    for name in columns:
-      if name not in known:
-        raise DataError(
-          f"{path} has no column {name!r}; it has {', '.join(known)}."
-          f"{nearest(name, known)}"
-        )
-    if path.suffix == ".parquet":
+    if path.suffix in _PARQUET:
       table = parquet.read_table(path, columns=list(columns))
     else:
-      # "NA" may be the name of an arm.
+      # "NA" may be the name of an arm, "007" an id that is not 7.
       options = csv.ConvertOptions(
         include_columns=list(columns),
+        column_types={name: pa.string() for name in texts if name},
         null_values=[""],
         strings_can_be_null=True,
       )
       table = csv.read_csv(path, convert_options=options)
-  except (pa.ArrowInvalid, OSError) as error:
+  except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
     raise DataError(f"{path} can not be read: {error}.") from error
   if not len(table):
     raise DataError(f"{path} has no rows.")
-  return table
+  plain = {}
+  for name in columns:
+    kind = table[name].type
+    if pa.types.is_nested(kind):
+      raise DataError(f"{path}: {name!r} must hold single values; got {kind}.")
+    is_coded = pa.types.is_dictionary(kind)
+    plain[name] = table[name].cast(kind.value_type) if is_coded else table[name]
+  return pa.table(plain)
 
 
 def _check_complete(
@@ -170,10 +198,12 @@ def _numbers(
 ) -> Float64[np.ndarray, " row"]:
   _check_complete(column, path, name)
   try:
-    found = np.asarray(column.cast(pa.float64()))
+    # Integers above 2^53 are rounded.
+    found = np.asarray(column.cast(pa.float64(), safe=False))
   except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
     values = column.to_pylist()
-    row = next(row for row, x in enumerate(values) if not _is_number(x))
+    wrong = [row for row, x in enumerate(values) if not _is_number(x)]
+    row = wrong[0] if wrong else 0
     raise DataError(
       f"{path}: {name!r} must hold numbers; row {row} has {values[row]!r}."
     ) from None
@@ -216,7 +246,15 @@ def _units(
 ) -> tuple[np.ndarray, np.ndarray]:
   """The first row of each unit, and the unit of each row."""
   _check_complete(column, path, name)
-  coded = column.combine_chunks().dictionary_encode()
+  texts = column.cast(pa.string())
+  lost = pc.call_function("is_in", [texts], pc.SetLookupOptions(_NO_IDS))
+  if np.asarray(lost).any():
+    row = int(np.flatnonzero(np.asarray(lost))[0])
+    raise DataError(
+      f"{path}: row {row} has {texts[row].as_py()!r} as {name!r}, which names"
+      " no unit; all such rows would be one."
+    )
+  coded = texts.combine_chunks().dictionary_encode()
   unit_of_row = np.asarray(coded.indices).astype(np.int64)
   first = np.unique(unit_of_row, return_index=True)[1]
   return first, unit_of_row
@@ -249,6 +287,11 @@ def _order(
 ) -> Int64[np.ndarray, " unit"]:
   """The place of each unit in time, by the first of its rows."""
   _check_complete(column, path, name)
+  if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    raise DataError(
+      f"{path}: {name!r} must hold numbers or times, which texts are not: they"
+      f" have another order; row 0 has {column[0].as_py()!r}."
+    )
   ranks = pc.call_function(
     "rank",
     [column.combine_chunks()],

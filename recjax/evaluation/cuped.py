@@ -15,10 +15,12 @@ squares. theta is formed within arms, so that the effect does not enter it.
 import dataclasses
 
 import numpy as np
-import scipy.stats
 from jaxtyping import Float, Int, Num
 
 from recjax.errors import DataError
+from recjax.evaluation.welch import welch
+
+_ROUNDING = 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Cuped:
     theta: of each covariate.
     variance_reduction: the share of the variance within arms that is gone.
     effect: mean of y' in arm 1 less that in arm 0.
-    interval: its 95% interval by Welch's t-test.
+    interval: its 95% interval, see `welch`.
     p_value: two-sided.
   """
 
@@ -66,26 +68,24 @@ def cuped(
   for number in (0, 1):
     within_x[arm == number] -= x[arm == number].mean(axis=0)
     within_y[arm == number] -= y[arm == number].mean()
-  if not (within_x**2).sum(axis=0).all():
+  scale = np.sqrt((within_x**2).mean(axis=0))
+  if (scale <= _ROUNDING * np.abs(x).max(axis=0)).any():
     raise DataError(
       "CUPED: a covariate is constant within both arms, so it tells nothing."
     )
-  theta = np.linalg.lstsq(within_x, within_y, rcond=None)[0]
+  # Of one scale, so that none is taken for a rounding error of another.
+  theta = np.linalg.lstsq(within_x / scale, within_y, rcond=None)[0] / scale
   values = y - (x - x.mean(axis=0)) @ theta
   before, rest = (within_y**2).sum(), within_y - within_x @ theta
   reduction = 1 - (rest**2).sum() / before if before else 0.0
-  test = scipy.stats.ttest_ind(
-    values[arm == 1], values[arm == 0], equal_var=False
-  )
-  low, high = test.confidence_interval()
-  effect = values[arm == 1].mean() - values[arm == 0].mean()
+  found = welch(values[arm == 0], values[arm == 1], x.shape[1])
   return Cuped(
     values,
     theta,
     float(reduction),
-    float(effect),
-    (float(low), float(high)),
-    float(test.pvalue),  # pyright: ignore[reportAttributeAccessIssue]
+    found.difference,
+    found.interval(),
+    found.p_value,
   )
 
 

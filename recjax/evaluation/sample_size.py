@@ -15,6 +15,8 @@ from scipy.optimize import root_scalar
 
 from recjax.errors import ConfigError, check_range
 
+_ENORMOUS = 1e6  # So many deviations are seen by any number of units.
+
 
 def power_of_means(
   effect: float | int,
@@ -64,6 +66,8 @@ def sample_size_of_means(
     ConfigError: an option is out of range, or the effect is 0.
   """
   _check(alpha=alpha, ratio=ratio, stddev=stddev, power=power, effect=effect)
+  if abs(effect) > _ENORMOUS * stddev:
+    return 2
   enough = lambda num: (
     power_of_means(effect, stddev, num, ratio=ratio, alpha=alpha) - power
   )
@@ -199,3 +203,8 @@ def _check(**options: float) -> None:
         raise ConfigError(f"effect must be finite and not 0; got {value!r}.")
     elif not 0 < value < math.inf:
       raise ConfigError(f"{name} must be positive and finite; got {value!r}.")
+  if options.get("power", 1.0) <= options["alpha"]:
+    raise ConfigError(
+      f"power must be above alpha, which has it without any effect; got"
+      f" {options['power']!r} and {options['alpha']!r}."
+    )

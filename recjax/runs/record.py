@@ -16,9 +16,11 @@ import datetime
 import difflib
 import json
 import math
+import os
 import pathlib
 import re
 import zipfile
+import zlib
 from collections.abc import Collection, Mapping
 from typing import Any, TextIO
 
@@ -42,6 +44,18 @@ RESULT_KEYS = (
   "device",
   "versions",
 )
+# What NumPy and zipfile raise for files that are not what they were.
+_UNREADABLE = (
+  OSError,
+  ValueError,
+  EOFError,
+  RuntimeError,
+  TypeError,
+  AttributeError,
+  zlib.error,
+  zipfile.BadZipFile,
+)
+_ZIP_END_BYTES = 22
 _HASH_LINE = "# config hash: "
 _DIFF_LINES = 40
 
@@ -300,12 +314,17 @@ class RunRecord:
     try:
       with open(path, "rb") as file, np.load(file) as archive:
         names = archive.files
+        # A directory whose lengths are corrupt swallows what follows.
+        file.seek(-_ZIP_END_BYTES, os.SEEK_END)
+        num = int.from_bytes(file.read()[10:12], "little")
+        if num != len(names):
+          raise zipfile.BadZipFile(f"it tells {len(names)} of {num} arrays")
         if keys is not None:
           names = [name for name in names if name in keys]
         return {name: archive[name] for name in names}
     except FileNotFoundError:
       raise errors.RunError(f"{path} does not exist.") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
       raise errors.RunError(f"{path} is corrupt: {error}.") from error
 
   # --- Environment and result ----------------------------------------------

@@ -34,6 +34,7 @@ from recjax.evaluation.significance import benjamini_hochberg, holm
 
 BOTH, SEEDS, USERS = "seeds and users", "seeds", "users"
 ALPHA, POWER = 0.05, 0.8
+_FAR_APART = 10.0
 _ROUNDING = 1e-12
 """Relative to the values: differences that vary by less do not vary."""
 
@@ -168,12 +169,38 @@ def smallest_shift(freedom: int, alpha: float, power: float) -> float:
   return float(scipy.optimize.root_scalar(missing, bracket=(0.0, high)).root)
 
 
+def alike(effects: Sequence[Effect | None]) -> list[Effect]:
+  """The effects tested over seeds that vary alike, from which a design is told.
+
+  A row is left out whose difference varies more than ten times as much as those
+  of the others in the mean: a part without which training fails for some seeds,
+  say. Rows tested over less than the others are left out as well.
+
+  Args:
+    effects: of a table.
+  """
+  tested = [e for e in effects if e is not None and e.over != USERS]
+  most = max(tested, key=lambda each: each.num_seeds, default=None)
+  kept = [e for e in tested if most is not None and e.over == most.over]
+  kept.sort(key=_variance)
+  while len(kept) > 2:
+    others = float(np.mean([_variance(each) for each in kept[:-1]]))
+    if _variance(kept[-1]) <= _FAR_APART * others:
+      break
+    kept.pop()
+  return kept
+
+
+def _variance(effect: Effect) -> float:
+  return effect.components.of_mean(effect.num_seeds, effect.num_users)
+
+
 def sees(effects: Sequence[Effect | None]) -> float | None:
   """The smallest difference that the design of a table finds with power 80%.
 
   At the level that Bonferroni's rule gives one of its comparisons. Variances
-  are the means over the comparisons, each of which has few seeds to tell them
-  by; so the number is an estimate, too.
+  are the means over the comparisons that vary `alike`, each of which has few
+  seeds to tell them by; so the number is an estimate, too.
 
   Args:
     effects: of a table.
@@ -185,10 +212,9 @@ def sees(effects: Sequence[Effect | None]) -> float | None:
   if not tested:
     return None
   most = max(tested, key=lambda each: each.num_seeds)
-  alike = [e for e in tested if e.over == most.over]
   parts = Components(
     *(
-      float(np.mean([getattr(each.components, name) for each in alike]))
+      float(np.mean([getattr(x.components, name) for x in alike(effects)]))
       for name in ("seed", "user", "residual")
     )
   )

@@ -300,8 +300,8 @@ class SweepFolder:
     try:
       is_finished(record, key, thorough=True)
     except errors.RunError:
+      _call_corrupt(result)  # First, should this be cut short.
       _call_corrupt(record.per_user_path("test"))
-      _call_corrupt(result)
 
   def add_event(self, event: str, key: str, **more: Any) -> None:
     """Appends a line to events.jsonl."""

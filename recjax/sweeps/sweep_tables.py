@@ -214,9 +214,15 @@ def _tested_text(effects: Sequence[Effect | None]) -> str:
     )
   seen = effects_lib.sees(effects)
   if seen is not None:
+    num_apart = sum(e.over == most.over for e in known)
+    num_apart -= len(effects_lib.alike(effects))
+    but = ""
+    if num_apart:
+      rows = "row that varies" if num_apart == 1 else "rows that vary"
+      but = f", without {num_apart} {rows} over ten times as much,"
     parts.append(
-      f"By the mean of the rows' variances a difference of {seen:.4f} is found"
-      " with a power of 80%."
+      f"By the mean of the rows' variances{but} a difference of {seen:.4f} is"
+      " found with a power of 80%."
     )
   return " ".join(parts)
 

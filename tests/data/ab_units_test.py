@@ -68,6 +68,41 @@ def test_arms_may_be_numbers_and_truth_values(write):
   assert units.metric("clicks")[0].tolist() == [1, 0, 1, 1, 0]
 
 
+def test_ids_are_texts_as_they_are_written(tmp_path):
+  path = tmp_path / "units.csv"
+  rows = ["007,old,1", "7,new,2", "18446744073709551615,old,3"]
+  rows += ["18446744073709551614,new,4", "007,old,5"]
+  path.write_text("\n".join(["user,variant,clicks", *rows]) + "\n")
+  units = read(path, ["clicks"], unit="user")
+  assert units.metric("clicks")[0].tolist() == [6, 2, 3, 4]
+
+
+def test_a_column_with_a_bar_in_its_name(write):
+  units = read(write(**{"clicks/shown": [5, 4, 3, 2, 1]}), ["clicks/shown"])
+  assert units.metric("clicks/shown")[0].tolist() == [5, 4, 3, 2, 1]
+  assert units.metric("clicks/shown")[1] is None
+
+
+def test_orders_are_numbers_or_times(write):
+  days = pa.array([3, 2, 1, 5, 4], pa.date32())
+  units = read(write(time=days), order="time")
+  assert np.argsort(units.order).tolist() == [2, 1, 0, 4, 3]
+
+
+def test_large_integers_are_rounded_and_dictionaries_read(tmp_path):
+  path = tmp_path / "units.pq"
+  rows = {name: pa.array(column) for name, column in ROWS.items()}
+  rows["clicks"] = pa.array([2**60 + 1] * 5)
+  for name in ("user", "variant", "time"):
+    coded = rows[name].dictionary_encode()
+    more = pa.concat_arrays([coded.dictionary, coded.dictionary[:1]])
+    rows[name] = pa.DictionaryArray.from_arrays(coded.indices, more)
+  parquet.write_table(pa.table(rows), path)
+  units = read(path, ["clicks"], unit="user", order="time")
+  assert units.counts.tolist() == [2, 1]
+  assert units.metric("clicks")[0].tolist() == [2.0**61, 2.0**61, 2.0**60]
+
+
 @pytest.mark.parametrize(
   ("changes", "options", "message"),
   [
@@ -78,6 +113,10 @@ def test_arms_may_be_numbers_and_truth_values(write):
     ({"clicks": ["1", "0", "-", "2", "x"]}, {},
      "'clicks' must hold numbers; row 2 has '-'"),
     ({"variant": [None, "old", "new", "old", "old"]}, {}, "row 0 has no 'vari"),
+    ({"user": ["b", "nan", "b", "c", "a"]}, {"unit": "user"},
+     "row 1 has 'nan' as 'user', which names no unit"),
+    ({"time": ["2/2/24", "10/2/24", "x", "y", "z"]}, {"order": "time"},
+     "'time' must hold numbers or times.*row 0 has '2/2/24'"),
     ({"variant": ["old"] * 5}, {}, "from two to 50 arms; got 1, such as 'old'"),
     ({"variant": ["new", "old", "old", "old", "old"]}, {"unit": "user"},
      "'user' is in two arms, in rows 0 and 2; so are 1 of 3 units"),
@@ -105,6 +144,14 @@ def test_mistakes_in_what_is_asked_are_told(write, tmp_path):
   path.write_bytes(path.read_bytes()[:20])
   with pytest.raises(DataError, match="units"):
     read(path)
+  path.with_suffix(".csv").write_bytes(
+    "variant,clicks,shöwn\n".encode("latin-1")
+  )
+  with pytest.raises(DataError, match="can not be read"):
+    read(path.with_suffix(".csv"))
+  path.with_suffix(".csv").write_text("variant,clicks,clicks\nold,1,2\n")
+  with pytest.raises(DataError, match="several columns 'clicks'"):
+    read(path.with_suffix(".csv"), ["clicks"])
   path.with_suffix(".csv").write_text("variant,clicks,shown\n")
   with pytest.raises(DataError, match="has no rows"):
     read(path.with_suffix(".csv"))

@@ -179,6 +179,24 @@ def test_per_user_refusals(run):
     run.load_per_user("test")
 
 
+def test_no_flipped_bit_is_half_read(run):
+  arrays = {name: np.arange(5.0) for name in ("user_id", "ndcg@10", "mrr")}
+  run.save_per_user("test", **arrays)
+  path = run.per_user_path("test")
+  whole = path.read_bytes()
+  for place in range(8 * len(whole)):
+    content = bytearray(whole)
+    content[place // 8] ^= 1 << place % 8
+    path.write_bytes(content)
+    try:
+      found = run.load_per_user("test")
+    except errors.RunError:
+      continue
+    assert set(found) == set(arrays)
+    for name, values in arrays.items():
+      np.testing.assert_array_equal(found[name], values)
+
+
 def test_the_result_finishes_the_run(run):
   run.write_result(RESULT)
   assert run.is_finished()

@@ -19,6 +19,7 @@ from recjax.sweeps.effects import (
   BOTH,
   SEEDS,
   USERS,
+  alike,
   corrected,
   effect,
   effects_of,
@@ -186,6 +187,23 @@ def test_what_a_crossed_design_sees_is_divided_among_its_comparisons():
     Components(*np.mean(parts, axis=0)), 5, 60, alpha=0.05 / 3
   )
   np.testing.assert_allclose(sees(found), known)
+
+
+def test_a_row_that_varies_far_more_does_not_tell_the_design():
+  random = np.random.default_rng(11)
+  base = random.normal(size=(5, 60))
+  rows = [base + random.normal(size=(5, 60)) for _ in range(4)]
+  wild = base + 5 * random.normal(size=(5, 1)) + random.normal(size=(5, 60))
+  found = effects_of([base, *rows, wild])
+  assert len(alike(found)) == 4
+  parts = [dataclasses.astuple(each.components) for each in found[1:5]]
+  # Corrected for all five.
+  known = smallest_difference(
+    Components(*np.mean(parts, axis=0)), 5, 60, alpha=0.05 / 5
+  )
+  np.testing.assert_allclose(sees(found), known)
+  assert len(alike(effects_of([base, *rows]))) == 4
+  assert alike([None, *found[:1]]) == []
 
 
 def test_what_a_design_over_seeds_sees():

@@ -159,6 +159,7 @@ def test_a_result_with_corrupt_values_of_users(tmp_path):
   record = folder.record("a")
   users = record.per_user_path("test")
   users.write_bytes(users.read_bytes()[:-30])
+  assert folder.record("a").is_finished()
   # What is asked again and again is not so thorough.
   assert folder.state("a") == folders.FINISHED
   assert folder.state("a", thorough=True) == folders.FAILED
