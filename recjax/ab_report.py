@@ -22,7 +22,8 @@ from recjax.runs import labels, plot_style, tables
 from recjax.runs.record import plain
 from recjax.runs.tables import Cell
 
-_WIDTH = 140  # Of tables where there is no terminal to fit.
+_WIDTH = 120  # Of a page; a terminal that is narrower gets a smaller table.
+_LEFT_OUT = ("p", "sees", "CUPED")
 _MOST_CURVES = 6
 _ROUGH = 0.3  # A difference that is more skewed is not normal enough.
 
@@ -57,14 +58,22 @@ class AbReport:
     shown = rich.table.Table(
       box=rich.box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
     )
-    header, rows = self._header, self._rows
-    for place, name in enumerate(header):
-      is_number = rows[0][place].is_number
-      side = "right" if is_number else "left"
-      shown.add_column(name, justify=side, overflow="fold")
+    is_narrow = out.width < _WIDTH
+    places = [
+      place
+      for place, name in enumerate(self._header)
+      if not is_narrow or name not in _LEFT_OUT
+    ]
+    rows = [[row[place] for place in places] for row in self._rows]
+    for place, cell in zip(places, rows[0]):
+      side = "right" if cell.is_number else "left"
+      shown.add_column(self._header[place], justify=side, overflow="fold")
+    between = "\n" if is_narrow else " "
     for row in rows:
-      shown.add_row(*map(_in_terminal, row))
-    say = lambda text: out.print(text, markup=False, soft_wrap=True)
+      shown.add_row(*(_in_terminal(cell, between) for cell in row))
+    say = lambda text: out.print(
+      text, markup=False, highlight=False, soft_wrap=True
+    )
     for line in self._lead:
       say(line)
     out.print(shown)
@@ -244,9 +253,9 @@ class AbReport:
     return lines
 
 
-def _in_terminal(cell: Cell) -> rich.text.Text:
+def _in_terminal(cell: Cell, between: str) -> rich.text.Text:
   text = rich.text.Text(cell.text, style="bold" if cell.is_best else "")
-  return text.append(f" {cell.note}" if cell.note else "", "dim")
+  return text.append(f"{between}{cell.note}" if cell.note else "", "dim")
 
 
 def _format(smallest: float) -> str:
