@@ -47,6 +47,10 @@ def package_versions() -> dict[str, str]:
   return versions
 
 
+# Of a checkout, what a run is made of.
+_MAKE_A_RUN = ("recjax", "gin")
+
+
 def _git(folder: pathlib.Path, *arguments: str) -> str | None:
   command = ("git", "-C", str(folder), *arguments)
   try:
@@ -59,7 +63,9 @@ def _git(folder: pathlib.Path, *arguments: str) -> str | None:
 
 
 def code_version(folder: pathlib.Path | None = None) -> dict[str, Any]:
-  """The commit of a checkout, and whether tracked files differ from it.
+  """The commit of a checkout, and whether its code or gin files differ.
+
+  Results and docs may: a reproduction writes them while it goes on.
 
   Args:
     folder: of the checkout; recjax's own by default.
@@ -71,7 +77,9 @@ def code_version(folder: pathlib.Path | None = None) -> dict[str, Any]:
   if not (folder / ".git").exists():
     return {"commit": None, "dirty": None}
   commit = _git(folder, "rev-parse", "HEAD")
-  changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+  changes = _git(
+    folder, "status", "--porcelain", "--untracked-files=no", "--", *_MAKE_A_RUN
+  )
   dirty = None if changes is None else bool(changes)
   return {"commit": commit, "dirty": dirty}
 

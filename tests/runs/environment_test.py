@@ -33,15 +33,18 @@ def test_code_version(tmp_path):
   assert environment.code_version(tmp_path) == none
   git(tmp_path, "init", "-q")
   assert environment.code_version(tmp_path)["commit"] is None
-  (tmp_path / "file").write_text("1")
-  git(tmp_path, "add", "file")
+  (tmp_path / "recjax").mkdir()
+  for name in ("recjax/code.py", "README.md"):
+    (tmp_path / name).write_text("1")
+    git(tmp_path, "add", name)
   git(tmp_path, "commit", "-q", "-m", "one")
   commit = git(tmp_path, "rev-parse", "HEAD")
   clean = {"commit": commit, "dirty": False}
   assert environment.code_version(tmp_path) == clean
-  (tmp_path / "untracked").write_text("1")
-  assert environment.code_version(tmp_path) == clean
-  (tmp_path / "file").write_text("2")
+  for name in ("recjax/untracked.py", "README.md"):
+    (tmp_path / name).write_text("2")
+    assert environment.code_version(tmp_path) == clean
+  (tmp_path / "recjax" / "code.py").write_text("2")
   assert environment.code_version(tmp_path) == {"commit": commit, "dirty": True}
 
 
