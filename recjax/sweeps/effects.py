@@ -34,7 +34,7 @@ from recjax.evaluation.significance import benjamini_hochberg, holm
 
 BOTH, SEEDS, USERS = "seeds and users", "seeds", "users"
 ALPHA, POWER = 0.05, 0.8
-_FAR_APART = 10.0
+_FAR_APART, _RARELY = 10.0, 1e-3
 _ROUNDING = 1e-12
 """Relative to the values: differences that vary by less do not vary."""
 
@@ -173,8 +173,9 @@ def alike(effects: Sequence[Effect | None]) -> list[Effect]:
   """The effects tested over seeds that vary alike, from which a design is told.
 
   A row is left out whose difference varies more than ten times as much as those
-  of the others in the mean: a part without which training fails for some seeds,
-  say. Rows tested over less than the others are left out as well.
+  of the others in the mean, and more than chance alone does with these seeds: a
+  part without which training fails for some, say. Rows tested over less than
+  the others are left out as well.
 
   Args:
     effects: of a table.
@@ -184,8 +185,10 @@ def alike(effects: Sequence[Effect | None]) -> list[Effect]:
   kept = [e for e in tested if most is not None and e.over == most.over]
   kept.sort(key=_variance)
   while len(kept) > 2:
-    others = float(np.mean([_variance(each) for each in kept[:-1]]))
-    if _variance(kept[-1]) <= _FAR_APART * others:
+    *others, last = map(_variance, kept)
+    freedom = kept[-1].num_seeds - 1
+    chance = scipy.stats.f.isf(_RARELY, freedom, freedom * len(others))
+    if last <= max(_FAR_APART, float(chance)) * float(np.mean(others)):
       break
     kept.pop()
   return kept
