@@ -58,7 +58,7 @@ def test_cuped_is_that_of_its_module():
 def test_ratios_and_lifts_hold_their_rates(is_known):
   """With 20% more clicks an impression, and with none."""
   alarms, covered, lifts = [], [], []
-  for seed in range(600):
+  for seed in range(400):
     for lift in (0.0, 0.2):
       arm, clicks, shown, before = planted(seed, lift=lift)
       known = before if is_known else None
@@ -69,9 +69,9 @@ def test_ratios_and_lifts_hold_their_rates(is_known):
         lifts.append(found.lift)
       else:
         alarms.append(found.p_value < 0.05)
-  # Four standard errors of a share of 600, or of 1,200 draws.
-  assert np.mean(alarms) == pytest.approx(0.05, abs=0.036)
-  assert np.mean(covered) == pytest.approx(0.95, abs=0.026)
+  # Four standard errors of a share of 400, or of 800 draws.
+  assert np.mean(alarms) == pytest.approx(0.05, abs=0.044)
+  assert np.mean(covered) == pytest.approx(0.95, abs=0.031)
   assert np.mean(lifts) == pytest.approx(0.2, abs=0.02)
 
 
@@ -79,21 +79,21 @@ def test_ratios_and_lifts_hold_their_rates(is_known):
 def test_the_smallest_difference_is_seen_four_times_in_five(spread):
   """The small arm varies more, or as much."""
   found = []
-  for seed in range(500):
+  for seed in range(300):
     random = np.random.default_rng(seed)
     arm = np.repeat([0, 1], [300, 60])
     values = random.normal(size=360) * np.where(arm, spread, 1.0)
     (pilot,) = effects([Measured("x", values)], arm)
     (each,) = effects([Measured("x", values + pilot.smallest * arm)], arm)
     found.append(each.p_value < 0.05)
-  assert np.mean(found) == pytest.approx(0.8, abs=0.07)
+  assert np.mean(found) == pytest.approx(0.8, abs=0.092)
 
 
 @pytest.mark.parametrize("lift", [-0.5, 1.0])
 def test_large_lifts_less_what_was_known(lift):
   """Nine tenths of the variance were known, of an effect that adds."""
   covered = []
-  for seed in range(600):
+  for seed in range(400):
     random = np.random.default_rng(seed)
     arm = random.integers(0, 2, 400)
     known = random.normal(scale=3.0, size=400)
@@ -102,7 +102,7 @@ def test_large_lifts_less_what_was_known(lift):
     (found,) = effects([metric], arm)
     low, high = found.lift_interval
     covered.append(low <= lift <= high)
-  assert np.mean(covered) == pytest.approx(0.95, abs=0.036)
+  assert np.mean(covered) == pytest.approx(0.95, abs=0.044)
 
 
 def test_skewness_tells_where_the_p_value_is_rough():
