@@ -1,14 +1,18 @@
 """`recjax ab`: the analysis of an A/B test from a table of its units."""
 
 import math
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
 from recjax.ab_report import AbReport
-from recjax.command_flags import parse, required
+from recjax.command_flags import (
+  check_outs,
+  parse,
+  refuse_bindings,
+  required,
+)
 from recjax.data.ab_units import read_units
 from recjax.errors import ConfigError, check_choice
 from recjax.evaluation.ab_looks import over_time
@@ -22,16 +26,13 @@ _SUFFIXES = (".json", ".md", ".png")
 def ab(arguments: Sequence[str]) -> None:
   """Compares the arms of an A/B test: sizes, metrics, and looks on the way."""
   values, names, bindings = parse("ab", arguments, _flags)
-  for text in bindings:
-    raise ConfigError(f"recjax ab reads no gin; got --gin.{text}.")
+  refuse_bindings("ab", bindings, "reads no gin")
   if len(names) != 1:
     raise ConfigError(
       "recjax ab needs one table, in Parquet or CSV; got"
       f" {len(names)}. See docs/statistics.md."
     )
-  for out in values["out"]:
-    suffix = pathlib.Path(out).suffix
-    check_choice("the ending of --out", suffix, _SUFFIXES)
+  check_outs(values["out"], _SUFFIXES)
   if not values["order"] and (values["planned_units"] or values["looks"]):
     raise ConfigError("recjax ab: looks are taken in the order of --order.")
   if not values["metric"]:
@@ -90,7 +91,7 @@ def _analyse(path: str, values: dict[str, Any]) -> AbReport:
     order=values["order"],
   )
   known = units.before if before else None
-  measured = [Measured(name, *units.metric(name), known) for name in metrics]
+  measured = [Measured(name, *units.metrics[name], known) for name in metrics]
   seen = []
   if units.order is not None:
     seen = over_time(

@@ -1,7 +1,8 @@
 """The flags that commands share, and how a command line is read."""
 
 import os
-from collections.abc import Callable, Sequence
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from absl import flags
@@ -33,6 +34,8 @@ Any setting of gin is changed with --gin.NAME=VALUE, where NAME is a macro
 such as SEED or a parameter such as Experiment.batch_size. `recjax COMMAND
 --help` lists the flags of a command.
 """
+
+AS_RECORDED = "takes the runs as they are recorded"
 
 Define = Callable[[flags.FlagValues], None]
 
@@ -121,6 +124,28 @@ def parse(
     print(f"{USAGE}\nFlags of {command}:\n{values.get_help()}")
     raise SystemExit(0)
   return values.flag_values_dict(), positional, bindings
+
+
+def check_outs(paths: Iterable[str], endings: Sequence[str]) -> None:
+  """Raises ConfigError for a file of --out of another ending."""
+  for path in paths:
+    errors.check_choice(
+      "the ending of --out", pathlib.Path(path).suffix, endings
+    )
+
+
+def refuse_bindings(command: str, bindings: Sequence[str], why: str) -> None:
+  """Raises ConfigError for bindings that a command would not look at.
+
+  Args:
+    command: the name after `recjax`.
+    bindings: NAME=VALUE of --gin.NAME=VALUE.
+    why: what the command does instead, such as "reads no gin".
+  """
+  for text in bindings:
+    raise errors.ConfigError(
+      f"recjax {command} {why}; --gin.{text} would change nothing."
+    )
 
 
 def required(values: dict[str, Any], name: str, command: str) -> str:

@@ -15,8 +15,13 @@ from absl import flags
 from rich import console
 
 from recjax import files
-from recjax.command_flags import parse
-from recjax.errors import ConfigError, RunError, check_choice
+from recjax.command_flags import (
+  AS_RECORDED,
+  check_outs,
+  parse,
+  refuse_bindings,
+)
+from recjax.errors import ConfigError, RunError
 from recjax.run_comparison import Finding, RunComparison
 from recjax.runs import labels, tables
 from recjax.runs.collection import Group, group_runs, load_runs
@@ -65,14 +70,8 @@ def compare(arguments: Sequence[str]) -> None:
   values, workdirs, bindings = parse("compare", arguments, define)
   if not workdirs:
     raise ConfigError("recjax compare needs the workdirs of two or more runs.")
-  for text in bindings:
-    raise ConfigError(
-      "recjax compare takes the runs as they are recorded;"
-      f" --gin.{text} would change nothing."
-    )
-  for out in values["out"]:
-    suffix = pathlib.Path(out).suffix
-    check_choice("the ending of --out", suffix, _SUFFIXES)
+  refuse_bindings("compare", bindings, AS_RECORDED)
+  check_outs(values["out"], _SUFFIXES)
   runs, failures = load_runs(workdirs)
   groups, left_out = group_runs(runs)
   notes = [f"{each.workdir}: {each.reason}" for each in failures + left_out]

@@ -12,8 +12,13 @@ from absl import flags
 from rich import console
 
 from recjax import files, gin_config
-from recjax.command_flags import parse
-from recjax.errors import ConfigError, RunError, check_choice
+from recjax.command_flags import (
+  AS_RECORDED,
+  check_outs,
+  parse,
+  refuse_bindings,
+)
+from recjax.errors import ConfigError, RunError
 from recjax.runs import labels, tables
 from recjax.runs.collection import Run, load_runs
 from recjax.runs.record import plain
@@ -43,18 +48,12 @@ def diff(arguments: Sequence[str]) -> None:
     )  # fmt: skip
 
   values, workdirs, bindings = parse("diff", arguments, define)
-  for text in bindings:
-    raise ConfigError(
-      "recjax diff takes the runs as they are recorded;"
-      f" --gin.{text} would change nothing."
-    )
+  refuse_bindings("diff", bindings, AS_RECORDED)
   if len(workdirs) != 2:
     raise ConfigError(
       f"recjax diff needs the workdirs of two runs; got {len(workdirs)}."
     )
-  for out in values["out"]:
-    suffix = pathlib.Path(out).suffix
-    check_choice("the ending of --out", suffix, _SUFFIXES)
+  check_outs(values["out"], _SUFFIXES)
   a, b = (_run(workdir) for workdir in workdirs)
   found = diff_runs(a, b, (_settings(a), _settings(b)))
   _print(a, b, found)

@@ -35,6 +35,22 @@ def check_choice(what: str, value: object, choices: Iterable[str]) -> None:
   )
 
 
+def check_column(where: object, name: str, known: Iterable[str]) -> None:
+  """Raises DataError unless `name` is one of the columns of a table.
+
+  Args:
+    where: the table, such as its path.
+    name: of the column.
+    known: the columns that there are.
+  """
+  known = tuple(known)
+  if name not in known:
+    raise DataError(
+      f"{where} has no column {name!r}; it has {', '.join(known)}."
+      f"{nearest(name, known)}"
+    )
+
+
 def check_range(
   what: str,
   value: object,

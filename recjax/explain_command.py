@@ -10,8 +10,13 @@ from absl import flags
 from rich import console
 
 from recjax import files
-from recjax.command_flags import parse
-from recjax.errors import ConfigError, RunError, check_choice
+from recjax.command_flags import (
+  AS_RECORDED,
+  check_outs,
+  parse,
+  refuse_bindings,
+)
+from recjax.errors import ConfigError, RunError
 from recjax.runs.collection import Run, load_runs
 from recjax.runs.protocol_differences import (
   explain_protocols,
@@ -37,16 +42,10 @@ def explain(arguments: Sequence[str]) -> None:
     )  # fmt: skip
 
   values, workdirs, bindings = parse("explain", arguments, define)
-  for text in bindings:
-    raise ConfigError(
-      "recjax explain takes the runs as they are recorded;"
-      f" --gin.{text} would change nothing."
-    )
+  refuse_bindings("explain", bindings, AS_RECORDED)
   if not workdirs:
     raise ConfigError("recjax explain needs the workdirs of two or more runs.")
-  for out in values["out"]:
-    suffix = pathlib.Path(out).suffix
-    check_choice("the ending of --out", suffix, _SUFFIXES)
+  check_outs(values["out"], _SUFFIXES)
   runs, failures = load_runs(workdirs)
   notes = [f"{each.workdir}: {each.reason}" for each in failures]
   if len(runs) < 2:

@@ -14,6 +14,7 @@ from recjax.command_flags import (
   data_flags,
   gin_flags,
   parse,
+  refuse_bindings,
   required,
   workdir_flag,
 )
@@ -46,11 +47,7 @@ def _refuse(command: str, positional: Sequence[str], bindings: Sequence[str]):
       f"recjax {command} takes flags alone; got {text!r}. See `recjax"
       f" {command} --help`."
     )
-  for text in bindings:
-    raise ConfigError(
-      f"recjax {command} takes the run as it was trained; --gin.{text} would"
-      " change nothing."
-    )
+  refuse_bindings(command, bindings, "takes the run as it was trained")
 
 
 def _open(values: dict[str, Any], command: str) -> OpenedRun:

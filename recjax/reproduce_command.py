@@ -9,8 +9,14 @@ import rich.console
 from absl import flags
 
 from recjax import files, reproduction
-from recjax.command_flags import data_flags, parse, required, workdir_flag
-from recjax.errors import ConfigError, RunError, check_choice
+from recjax.command_flags import (
+  check_outs,
+  data_flags,
+  parse,
+  required,
+  workdir_flag,
+)
+from recjax.errors import ConfigError, RunError
 from recjax.reproduction import Budget, Places, Reproduction
 from recjax.runs import labels, ledger_tables
 from recjax.runs.ledger import Ledger, find_experiments, load_ledger
@@ -127,7 +133,7 @@ def _reproducible(ledger: Ledger) -> list[str]:
 def _list(ledger: Ledger, values: dict[str, Any], *, in_detail: bool) -> None:
   out = values["out"]
   if out is not None:
-    check_choice("the ending of --out", pathlib.Path(out).suffix, [".json"])
+    check_outs([out], [".json"])
   places = Places("", values["data_dir"], values["cache_dir"])
   ledger = reproduction.check_ledger(ledger, places)
   facts = plain(ledger.to_dict())

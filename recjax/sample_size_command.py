@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +11,9 @@ from absl import flags
 from rich import console
 
 from recjax import files
-from recjax.command_flags import parse
+from recjax.command_flags import check_outs, parse
 from recjax.data.ab_units import read_units
-from recjax.errors import ConfigError, check_choice, check_range
+from recjax.errors import ConfigError, check_range
 from recjax.evaluation import sample_size as sizes
 from recjax.evaluation.ratio_metrics import linearized
 from recjax.runs.record import plain
@@ -66,8 +65,7 @@ def sample_size(arguments: Sequence[str]) -> None:
       " sample_size --help`."
     )
   if values["out"]:
-    suffix = pathlib.Path(values["out"]).suffix
-    check_choice("the ending of --out", suffix, (".json",))
+    check_outs([values["out"]], (".json",))
   metric = _metric(values)
   check_range("--tests", values["tests"], 1)
   check_range("--alpha", values["alpha"], 1e-12, 1 - 1e-12)
@@ -147,7 +145,7 @@ def _metric(values: dict[str, Any]) -> _Metric:
       raise ConfigError("recjax sample_size: --pilot needs --metric.")
     name = values["metric"]
     units = read_units(values["pilot"], [name], unit=values["unit"])
-    found, per = units.metric(name)
+    found, per = units.metrics[name]
     found = found if per is None else linearized(found, per)
     if len(found) < 2:
       raise ConfigError("recjax sample_size: --pilot needs two units or more.")

@@ -5,7 +5,9 @@ import pytest
 
 from recjax.errors import (
   ConfigError,
+  DataError,
   check_choice,
+  check_column,
   check_range,
   check_tuple,
   nearest,
@@ -26,6 +28,16 @@ def test_check_choice():
     r" Did you mean 'bce'\?$",
   ):
     check_choice("loss", "bcee", ("bce", "full"))
+
+
+def test_check_column():
+  check_column("a.csv", "item", ["user", "item"])
+  with pytest.raises(
+    DataError,
+    match=r"^a\.csv has no column 'itm'; it has user, item\."
+    r" Did you mean 'item'\?$",
+  ):
+    check_column("a.csv", "itm", ["user", "item"])
 
 
 @pytest.mark.parametrize("value", [0, 5, 2.5, np.float32(1.5), np.int64(3)])

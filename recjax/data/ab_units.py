@@ -13,12 +13,15 @@ from jaxtyping import Float64, Int64
 from pyarrow import csv, parquet
 
 from recjax import files
-from recjax.errors import ConfigError, DataError, check_choice, nearest
+from recjax.errors import ConfigError, DataError, check_choice, check_column
 
 _MOST_ARMS = 50
 _PARQUET = (".parquet", ".pq")
 # How missing ids are written by those who do not leave them empty.
 _NO_IDS = pa.array(["nan", "NaN", "NULL", "null", "None", "<NA>"])
+
+
+Sums = Float64[np.ndarray, " unit"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,14 +31,15 @@ class AbUnits:
   Attributes:
     arms: their names, the control first; one of no name without a column.
     arm: the place in `arms` of each unit.
-    values: of each unit by column, summed over its rows.
+    metrics: of each unit by name, summed over its rows: the values of a metric,
+      and the denominators if it is a ratio, or None.
     before: what was known of each unit before the test, a column each.
     order: of each unit: smaller numbers came first; None without a column.
   """
 
   arms: tuple[str, ...]
   arm: Int64[np.ndarray, " unit"]
-  values: dict[str, Float64[np.ndarray, " unit"]]
+  metrics: dict[str, tuple[Sums, Sums | None]]
   before: Float64[np.ndarray, "unit covariate"]
   order: Int64[np.ndarray, " unit"] | None
 
@@ -43,15 +47,6 @@ class AbUnits:
   def counts(self) -> Int64[np.ndarray, " arm"]:
     """Units of each arm."""
     return np.bincount(self.arm, minlength=len(self.arms))
-
-  def metric(
-    self, name: str
-  ) -> tuple[Float64[np.ndarray, " unit"], Float64[np.ndarray, " unit"] | None]:
-    """The values of a metric, and the denominators if it is a ratio."""
-    if name in self.values:
-      return self.values[name], None
-    numerator, denominator = name.split("/")
-    return self.values[numerator], self.values[denominator]
 
 
 def read_units(
@@ -86,7 +81,8 @@ def read_units(
   """
   path = pathlib.Path(path)
   names = _names(path)
-  values = [column for name in metrics for column in _columns(name, names)]
+  parts = {name: _columns(name, names) for name in metrics}
+  values = [column for pair in parts.values() for column in pair]
   columns = dict.fromkeys([arm, unit, order, *values, *before])
   table = _read(path, names, [x for x in columns if x], texts=(arm, unit))
   numbers = {
@@ -106,11 +102,10 @@ def read_units(
     text = f"{unit!r} has two values of {name!r}, known before the test"
     _check_same(numbers[name], first, unit_of_row, path, text)
     known[:, place] = numbers[name][first]
-  sums = lambda x: np.bincount(unit_of_row, x, minlength=len(first))
   return AbUnits(
     arms,
     arm_of_row[first],
-    {name: sums(numbers[name]) for name in values},
+    _summed(parts, numbers, unit_of_row),
     known,
     _order(table[order], path, order, unit_of_row) if order else None,
   )
@@ -150,11 +145,10 @@ def _read(
 ) -> pa.Table:
   """Some columns of a table; those of `texts` as they are written."""
   for name in columns:
-    if names.count(name) != 1:
-      what = "no column" if name not in names else "several columns"
+    check_column(path, name, names)
+    if names.count(name) > 1:
       raise DataError(
-        f"{path} has {what} {name!r}; it has {', '.join(names)}."
-        f"{nearest(name, names) if name not in names else ''}"
+        f"{path} has several columns {name!r}; it has {', '.join(names)}."
       )
   try:
     if path.suffix in _PARQUET:
@@ -258,6 +252,19 @@ def _units(
   unit_of_row = np.asarray(coded.indices).astype(np.int64)
   first = np.unique(unit_of_row, return_index=True)[1]
   return first, unit_of_row
+
+
+def _summed(
+  parts: dict[str, list[str]],
+  numbers: dict[str, np.ndarray],
+  unit_of_row: np.ndarray,
+) -> dict[str, tuple[Sums, Sums | None]]:
+  """The sums of each unit, of a metric and of its denominators."""
+  sums = lambda column: np.bincount(unit_of_row, numbers[column])
+  return {
+    name: (sums(column), sums(per[0]) if per else None)
+    for name, (column, *per) in parts.items()
+  }
 
 
 def _check_same(

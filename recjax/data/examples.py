@@ -12,7 +12,7 @@ from jaxtyping import Float32, Shaped
 from recjax import files
 from recjax.data import arrow_store
 from recjax.data import fingerprint as fingerprints
-from recjax.errors import DataError, check_choice, nearest
+from recjax.errors import DataError, check_choice, check_column, nearest
 
 _FORMAT = 1
 PARTS = ("train", "validation", "test")
@@ -86,12 +86,7 @@ class Examples:
     Raises:
       DataError: there is no such column.
     """
-    if name not in self.table.column_names:
-      raise DataError(
-        f"{self.name} has no column {name!r}; it has"
-        f" {', '.join(self.table.column_names)}."
-        f"{nearest(name, self.table.column_names)}"
-      )
+    check_column(self.name, name, self.table.column_names)
     values = self.table.column(name).to_numpy()
     values.flags.writeable = False
     return values

@@ -15,7 +15,13 @@ from pyarrow import csv, parquet
 from recjax import files
 from recjax.data.interactions import Interactions
 from recjax.data.ragged import Ragged
-from recjax.errors import ConfigError, DataError, check_range, nearest
+from recjax.errors import (
+  ConfigError,
+  DataError,
+  check_column,
+  check_range,
+  nearest,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +68,7 @@ class HardListFile:
     except (pa.ArrowInvalid, OSError) as error:
       raise DataError(f"{path} can not be read: {error}.") from error
     for column in (self.user_column, self.item_column):
-      if column not in table.column_names:
-        raise DataError(
-          f"{path} has no column {column!r}; it has"
-          f" {', '.join(table.column_names)}."
-          f"{nearest(column, table.column_names)}"
-        )
+      check_column(path, column, table.column_names)
     users = _ids(table[self.user_column], interactions.users, path, "user")
     items = _ids(table[self.item_column], interactions.items, path, "item")
     for what, ids, num in (

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, Shaped
 from recjax import files
 from recjax.data import arrow_store
 from recjax.data import fingerprint as fingerprints
-from recjax.errors import DataError, nearest
+from recjax.errors import DataError, check_column, nearest
 
 _FORMAT = 1
 _DTYPES = {
@@ -142,12 +142,7 @@ class Interactions:
     Raises:
       DataError: there is no such column.
     """
-    if not self.has(name):
-      raise DataError(
-        f"{self.name} has no column {name!r}; it has"
-        f" {', '.join(self.table.column_names)}."
-        f"{nearest(name, self.table.column_names)}"
-      )
+    check_column(self.name, name, self.table.column_names)
     column = self.table.column(name)
     array = column.chunk(0) if column.num_chunks else pa.array([], column.type)
     numeric = pa.types.is_integer(array.type) or pa.types.is_floating(

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from recjax.errors import DataError, check_choice, nearest
+from recjax.errors import DataError, check_choice, check_column
 
 KINDS = ("binary", "real", "log", "position", "number")
 _RULES = {
@@ -73,11 +73,7 @@ def check_names(
 ) -> None:
   """Raises DataError if the rows called `name` lack one of the columns."""
   for column in label_names(rules):
-    if column not in known:
-      raise DataError(
-        f"{name} has no column {column!r}; it has {', '.join(known)}."
-        f"{nearest(column, known)}"
-      )
+    check_column(name, column, known)
 
 
 def check_labels(

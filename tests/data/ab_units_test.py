@@ -40,9 +40,9 @@ def test_rows_of_a_unit_are_summed(write):
   assert units.arms == ("old", "new") and units.counts.tolist() == [2, 1]
   # In the order of their first rows: b, a, c.
   assert units.arm.tolist() == [1, 0, 0]
-  clicks, shown = units.metric("clicks/shown")
+  clicks, shown = units.metrics["clicks/shown"]
   assert clicks.tolist() == [3, 1, 5] and shown.tolist() == [8, 11, 6]
-  assert units.metric("clicks")[1] is None
+  assert units.metrics["clicks"][1] is None
   assert units.before.tolist() == [[0.5], [0.25], [1.0]]
   assert np.argsort(units.order).tolist() == [0, 1, 2]
 
@@ -50,7 +50,7 @@ def test_rows_of_a_unit_are_summed(write):
 def test_a_row_is_a_unit_without_a_column_of_units(write):
   units = read(write())
   assert units.counts.tolist() == [3, 2]
-  assert units.metric("clicks")[0].tolist() == ROWS["clicks"]
+  assert units.metrics["clicks"][0].tolist() == ROWS["clicks"]
   assert units.before.shape == (5, 0) and units.order is None
 
 
@@ -65,7 +65,7 @@ def test_arms_may_be_numbers_and_truth_values(write):
   units = read(write(variant=["old", "NA", "NA", "old", "old"]))
   assert units.arms == ("old", "NA")
   units = read(write(clicks=[True, False, True, True, False]))
-  assert units.metric("clicks")[0].tolist() == [1, 0, 1, 1, 0]
+  assert units.metrics["clicks"][0].tolist() == [1, 0, 1, 1, 0]
 
 
 def test_ids_are_texts_as_they_are_written(tmp_path):
@@ -74,13 +74,13 @@ def test_ids_are_texts_as_they_are_written(tmp_path):
   rows += ["18446744073709551614,new,4", "007,old,5"]
   path.write_text("\n".join(["user,variant,clicks", *rows]) + "\n")
   units = read(path, ["clicks"], unit="user")
-  assert units.metric("clicks")[0].tolist() == [6, 2, 3, 4]
+  assert units.metrics["clicks"][0].tolist() == [6, 2, 3, 4]
 
 
 def test_a_column_with_a_bar_in_its_name(write):
   units = read(write(**{"clicks/shown": [5, 4, 3, 2, 1]}), ["clicks/shown"])
-  assert units.metric("clicks/shown")[0].tolist() == [5, 4, 3, 2, 1]
-  assert units.metric("clicks/shown")[1] is None
+  assert units.metrics["clicks/shown"][0].tolist() == [5, 4, 3, 2, 1]
+  assert units.metrics["clicks/shown"][1] is None
 
 
 def test_orders_are_numbers_or_times(write):
@@ -100,7 +100,7 @@ def test_large_integers_are_rounded_and_dictionaries_read(tmp_path):
   parquet.write_table(pa.table(rows), path)
   units = read(path, ["clicks"], unit="user", order="time")
   assert units.counts.tolist() == [2, 1]
-  assert units.metric("clicks")[0].tolist() == [2.0**61, 2.0**61, 2.0**60]
+  assert units.metrics["clicks"][0].tolist() == [2.0**61, 2.0**61, 2.0**60]
 
 
 @pytest.mark.parametrize(

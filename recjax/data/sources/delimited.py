@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
-from recjax.errors import DataError, nearest
+from recjax.errors import DataError, check_column
 
 _CANDIDATES = ("\t", ",", ";", "|")
 
@@ -64,11 +64,7 @@ def read_delimited(
     raise DataError(f"{path} is empty.")
   header = tuple(names) or _header(path, delimiter, encoding, quotes)
   for column in columns:
-    if column not in header:
-      raise DataError(
-        f"{path} has no column {column!r}; it has {', '.join(header)}."
-        f"{nearest(column, header)}"
-      )
+    check_column(path, column, header)
   layout = _Layout(path, delimiter, header, not names, encoding, quotes)
   try:
     if quotes and _has_open_quote(path):

@@ -17,8 +17,8 @@ from recjax.errors import (
   ConfigError,
   DataError,
   check_choice,
+  check_column,
   check_range,
-  nearest,
 )
 
 _BLOCK_ROWS = 1 << 17
@@ -176,11 +176,7 @@ class ExampleTable:
     self, path: pathlib.Path, names: Iterable[str], known: Sequence[str]
   ) -> list[str]:
     for name in names:
-      if name not in known:
-        raise DataError(
-          f"{path} has no column {name!r}; it has {', '.join(known)}."
-          f"{nearest(name, known)}"
-        )
+      check_column(path, name, known)
     return list(names)
 
   # -- Text -------------------------------------------------------------------

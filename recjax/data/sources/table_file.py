@@ -20,7 +20,12 @@ from recjax.data.sources.delimited import (
   read_delimited,
   sniff_delimiter,
 )
-from recjax.errors import ConfigError, DataError, check_range, nearest
+from recjax.errors import (
+  ConfigError,
+  DataError,
+  check_column,
+  check_range,
+)
 
 _TEXT = (".csv", ".tsv", ".txt", ".dat", ".inter")
 _PACKED = (".gz", ".bz2", ".zst")
@@ -207,11 +212,7 @@ def _read_parquet(path: pathlib.Path, columns: tuple[str, ...]) -> pa.Table:
     file = parquet.ParquetFile(path)
     known = file.schema_arrow.names
     for column in columns:
-      if column not in known:
-        raise DataError(
-          f"{path} has no column {column!r}; it has {', '.join(known)}."
-          f"{nearest(column, known)}"
-        )
+      check_column(path, column, known)
     return file.read(columns=list(columns))
   except (pa.ArrowInvalid, OSError) as error:
     raise DataError(

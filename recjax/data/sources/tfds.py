@@ -24,7 +24,12 @@ from recjax.data.sources.columns import (
   as_names,
   make_interactions,
 )
-from recjax.errors import ConfigError, DataError, check_range, nearest
+from recjax.errors import (
+  ConfigError,
+  DataError,
+  check_column,
+  check_range,
+)
 
 _CHUNK = 20_000
 
@@ -194,11 +199,7 @@ def _import_catalogue(tfds: Any) -> None:
 def _check_columns(info: Any, columns: tuple[str, ...]) -> None:
   specs = _flat(info.features.get_serialized_info())
   for column in columns:
-    if column not in specs:
-      raise DataError(
-        f"the TFDS set {info.full_name} has no column {column!r}; it has"
-        f" {', '.join(sorted(specs))}.{nearest(column, specs)}"
-      )
+    check_column(f"the TFDS set {info.full_name}", column, sorted(specs))
     if specs[column].shape != ():
       raise DataError(
         f"column {column!r} of {info.full_name} has shape"
