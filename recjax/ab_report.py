@@ -12,7 +12,6 @@ import rich.table
 import rich.text
 from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
-from matplotlib import text as mpl_text
 
 from recjax import files
 from recjax.evaluation.ab_looks import OverTime
@@ -128,8 +127,7 @@ class AbReport:
     self._draw_effects(axes[0])
     for axis, each in zip(axes[1:], self.seen):
       self._draw_looks(axis, each)
-    for text in figure.findobj(mpl_text.Text):
-      text.set_parse_math(False)  # A "$" in a name starts no formula.
+    plot_style.as_written(figure)
     return figure
 
   def _draw_effects(self, axis: mpl_axes.Axes) -> None:

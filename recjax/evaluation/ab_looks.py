@@ -110,13 +110,12 @@ def _seen(
   for num in nums:
     advance()
     try:
-      values = adjusted(metric.rows(chosen[:num]), side[:num])
+      sides = adjusted(metric.rows(chosen[:num]), side[:num]).sides
     except DataError:
       if num == nums[-1]:
         raise
       continue
     told.append(num)
-    sides = [values.values[side[:num] == place] for place in (0, 1)]
     for known, x, variance in zip(found, sides, _variances(*sides)):
       known.append((len(x), x.mean(), variance))
   a, b = (Arm(*map(np.array, zip(*known))) for known in found)

@@ -116,7 +116,7 @@ def _effect(
   chosen = pair(arm, number)
   side = (arm[chosen] == number).astype(np.int64)
   found = adjusted(metric.rows(chosen), side)
-  a, b = found.values[side == 0], found.values[side == 1]
+  a, b = found.sides
   test = welch(a, b, found.num_fitted)
   smallest = smallest_difference_of_means(
     len(a),
@@ -126,7 +126,7 @@ def _effect(
     alpha=alpha,
     power=_POWER,
   )
-  lift, lift_interval = _lift(found, side, test, alpha)
+  lift, lift_interval = _lift(found, test, alpha)
   return ArmEffect(
     metric.name,
     number,
@@ -147,10 +147,10 @@ def _effect(
 
 
 def _lift(
-  found: Adjusted, side: np.ndarray, test: Welch, alpha: float
+  found: Adjusted, test: Welch, alpha: float
 ) -> tuple[float, tuple[float, float]]:
   """The ratio of means less 1, and its interval."""
-  a, b = (found.values[side == number] for number in (0, 1))
+  (a, b), side = found.sides, found.side
   mean = a.mean()
   if mean <= _CLEARLY_POSITIVE * a.std(ddof=1) / math.sqrt(len(a)):
     return math.nan, (math.nan, math.nan)

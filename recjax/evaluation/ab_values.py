@@ -51,12 +51,21 @@ class Adjusted:
     explained: what of each unit that was, about its mean; 0 without covariates.
     num_fitted: covariates.
     reduction: the share of the variance that was known; None without them.
+    side: 0 (control) or 1 of each unit.
   """
 
   values: Float[np.ndarray, " unit"]
   explained: Float[np.ndarray, " unit"]
   num_fitted: int
   reduction: float | None
+  side: Int[np.ndarray, " unit"]
+
+  @property
+  def sides(
+    self,
+  ) -> tuple[Float[np.ndarray, " control"], Float[np.ndarray, " treated"]]:
+    """The values of the control, and those of the arm."""
+    return self.values[self.side == 0], self.values[self.side == 1]
 
 
 def num_arms(arm: Int[np.ndarray, " unit"]) -> int:
@@ -97,17 +106,17 @@ def adjusted(metric: Measured, side: Int[np.ndarray, " unit"]) -> Adjusted:
       of_arm = side == number
       values[of_arm] = linearized(metric.values[of_arm], metric.per[of_arm])
     largest /= metric.per.mean()
-  found = Adjusted(values, np.zeros_like(values), 0, None)
+  found = Adjusted(values, np.zeros_like(values), 0, None, side)
   if metric.before is not None:
     known = cuped(values, metric.before, side)
     found = Adjusted(
       known.values,
-      (metric.before - metric.before.mean(axis=0)) @ known.theta,
+      values - known.values,
       metric.before.shape[1],
       known.variance_reduction,
+      side,
     )
-  sides = (found.values[side == number] for number in (0, 1))
-  if max(x.std() for x in sides) <= _ROUNDING * largest:
+  if max(x.std() for x in found.sides) <= _ROUNDING * largest:
     raise DataError(
       f"{metric.name}: all units of the control and of an arm have one value;"
       " is the metric logged, and none that was known before the test?"

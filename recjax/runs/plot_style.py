@@ -4,6 +4,7 @@ import io
 
 from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
+from matplotlib import text as mpl_text
 
 INK, SOFT, LINE = "#1f2933", "#52606d", "#d9e0e7"
 BLUE, PALE, FLOOR = "#2b6cb0", "#a9c6e3", "#b8c0c8"
@@ -34,6 +35,12 @@ def style_axes(axes: mpl_axes.Axes, *, grid: str) -> None:
 def title_axes(axes: mpl_axes.Axes, text: str) -> None:
   """A title at the left."""
   axes.set_title(text, loc="left", color=INK, size=11, weight="bold")
+
+
+def as_written(figure: mpl_figure.Figure) -> None:
+  """Texts stay as they are: a "$" in a name starts no formula."""
+  for text in figure.findobj(mpl_text.Text):
+    text.set_parse_math(False)
 
 
 def png_bytes(figure: mpl_figure.Figure) -> bytes:

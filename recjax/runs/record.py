@@ -20,7 +20,6 @@ import os
 import pathlib
 import re
 import zipfile
-import zlib
 from collections.abc import Collection, Mapping
 from typing import Any, TextIO
 
@@ -43,17 +42,6 @@ RESULT_KEYS = (
   "wall_secs",
   "device",
   "versions",
-)
-# What NumPy and zipfile raise for files that are not what they were.
-_UNREADABLE = (
-  OSError,
-  ValueError,
-  EOFError,
-  RuntimeError,
-  TypeError,
-  AttributeError,
-  zlib.error,
-  zipfile.BadZipFile,
 )
 _ZIP_END_BYTES = 22
 _HASH_LINE = "# config hash: "
@@ -324,7 +312,7 @@ class RunRecord:
         return {name: archive[name] for name in names}
     except FileNotFoundError:
       raise errors.RunError(f"{path} does not exist.") from None
-    except _UNREADABLE as error:
+    except Exception as error:
       raise errors.RunError(f"{path} is corrupt: {error}.") from error
 
   # --- Environment and result ----------------------------------------------

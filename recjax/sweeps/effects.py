@@ -215,9 +215,10 @@ def sees(effects: Sequence[Effect | None]) -> float | None:
   if not tested:
     return None
   most = max(tested, key=lambda each: each.num_seeds)
+  kept = alike(effects)
   parts = Components(
     *(
-      float(np.mean([getattr(x.components, name) for x in alike(effects)]))
+      float(np.mean([getattr(each.components, name) for each in kept]))
       for name in ("seed", "user", "residual")
     )
   )

@@ -10,12 +10,11 @@ import rich.console
 import rich.table
 import rich.text
 from matplotlib import figure as mpl_figure
-from matplotlib import text as mpl_text
 
 from recjax import files
 from recjax.metrics.names import better
 from recjax.runs import html_page, labels, latex, plots, tables
-from recjax.runs.plot_style import png_bytes
+from recjax.runs.plot_style import as_written, png_bytes
 from recjax.sweeps import marginals, sweep_plots, sweep_tables
 from recjax.sweeps.results import SweepResults, load_results
 from recjax.sweeps.sweep_tables import Table
@@ -70,8 +69,7 @@ def make_report(results: SweepResults) -> SweepReport:
   if min(len(row.levels) for row in results.rows) > 1:
     figures |= _parallel(results)
   for figure in figures.values():
-    for text in figure.findobj(mpl_text.Text):
-      text.set_parse_math(False)  # A "$" in a name starts no formula.
+    as_written(figure)
   images = {name: png_bytes(figure) for name, figure in figures.items()}
   return SweepReport(
     results.sweep["title"], _facts(results), tuple(found), images

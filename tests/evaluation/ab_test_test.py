@@ -11,17 +11,7 @@ from recjax.evaluation.ab_test import effects
 from recjax.evaluation.ab_values import Measured
 from recjax.evaluation.cuped import cuped
 from recjax.evaluation.significance import holm
-
-
-def planted(seed, *, num=600, num_arms=2, lift=0.0):
-  """Clicks and impressions of users, and their clicks of the week before."""
-  random = np.random.default_rng(seed)
-  arm = random.integers(0, num_arms, num)
-  taste = random.beta(2, 18, num)
-  shown = random.geometric(0.1, num)
-  before = random.binomial(40, taste)
-  rate = np.minimum(taste * (1 + lift * (arm > 0)), 1)
-  return arm, random.binomial(shown, rate), shown, before[:, None]
+from tests.evaluation.ab_planted import planted
 
 
 def test_means_are_those_of_welch_and_corrected_over_all():
