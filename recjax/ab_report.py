@@ -6,10 +6,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import rich.box
 import rich.console
-import rich.table
-import rich.text
 from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
 
@@ -20,6 +17,7 @@ from recjax.evaluation.sample_ratio import SampleRatio
 from recjax.runs import labels, plot_style, tables
 from recjax.runs.record import plain
 from recjax.runs.tables import Cell
+from recjax.runs.terminal_table import terminal_table
 
 _WIDTH = 120  # Of a page; a terminal that is narrower gets a smaller table.
 _LEFT_OUT = ("p", "sees", "CUPED")
@@ -54,22 +52,14 @@ class AbReport:
     out = out or rich.console.Console()
     if not out.is_terminal:
       out.width = max(out.width, _WIDTH)
-    shown = rich.table.Table(
-      box=rich.box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
-    )
     is_narrow = out.width < _WIDTH
-    places = [
-      place
-      for place, name in enumerate(self._header)
-      if not is_narrow or name not in _LEFT_OUT
-    ]
-    rows = [[row[place] for place in places] for row in self._rows]
-    for place, cell in zip(places, rows[0]):
-      side = "right" if cell.is_number else "left"
-      shown.add_column(self._header[place], justify=side, overflow="fold")
-    between = "\n" if is_narrow else " "
-    for row in rows:
-      shown.add_row(*(_in_terminal(cell, between) for cell in row))
+    shown = terminal_table(
+      self._header,
+      self._rows,
+      left_out=_LEFT_OUT if is_narrow else (),
+      notes_below=is_narrow,
+      wrap_numbers=True,
+    )
     say = lambda text: out.print(
       text, markup=False, highlight=False, soft_wrap=True
     )
@@ -249,11 +239,6 @@ class AbReport:
         f" {each.num_units[-1]:,} units ({p_value})."
       )
     return lines
-
-
-def _in_terminal(cell: Cell, between: str) -> rich.text.Text:
-  text = rich.text.Text(cell.text, style="bold" if cell.is_best else "")
-  return text.append(f"{between}{cell.note}" if cell.note else "", "dim")
 
 
 def _format(smallest: float) -> str:

@@ -5,16 +5,14 @@ import math
 import pathlib
 from collections.abc import Mapping
 
-import rich.box
 import rich.console
-import rich.table
-import rich.text
 from matplotlib import figure as mpl_figure
 
 from recjax import files
 from recjax.metrics.names import better
 from recjax.runs import html_page, labels, latex, plots, tables
 from recjax.runs.plot_style import as_written, png_bytes
+from recjax.runs.terminal_table import terminal_table
 from recjax.sweeps import marginals, sweep_plots, sweep_tables
 from recjax.sweeps.results import SweepResults, load_results
 from recjax.sweeps.sweep_tables import Table
@@ -226,33 +224,9 @@ def print_report(
   for table in (first, sweep_tables.missing_table(results)):
     if table is None:
       continue
-    out.print(_shown(f"{results.sweep['title']}: {table.title.lower()}", table))
+    title = f"{results.sweep['title']}: {table.title.lower()}"
+    out.print(
+      terminal_table(table.header, table.rows, title=title, left_out=_LEFT_OUT)
+    )
     if table.note:
       out.print(table.note, markup=False, soft_wrap=True)
-
-
-def _shown(title: str, table: Table) -> rich.table.Table:
-  """A table in a terminal, without what only a page has room for."""
-  shown = rich.table.Table(
-    title=rich.text.Text(title, "table.title"),
-    title_justify="left",
-    box=rich.box.SIMPLE_HEAD,
-    pad_edge=False,
-    padding=(0, 1, 0, 0),
-  )
-  places = [p for p, name in enumerate(table.header) if name not in _LEFT_OUT]
-  for place in places:
-    is_number = any(row[place].is_number for row in table.rows)
-    shown.add_column(
-      rich.text.Text(table.header[place]),
-      justify="right" if is_number else "left",
-      no_wrap=is_number,
-      overflow="fold",
-    )
-  for row in table.rows:
-    texts = []
-    for cell in (row[place] for place in places):
-      text = rich.text.Text(cell.text, style="bold" if cell.is_best else "")
-      texts.append(text.append(f" {cell.note}" if cell.note else "", "dim"))
-    shown.add_row(*texts)
-  return shown
